@@ -1,0 +1,157 @@
+#include "in_root.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "syscalls.h"
+
+// Where ".." occurs, openat2 gives up with EAGAIN when any rename or mount on the whole machine
+// coincides with the lookup. Each attempt is short, so many are cheap.
+static int openat2_again(int dirfd, const char *path, uint64_t flags, uint64_t resolve)
+{
+    for (int attempts = 128;; attempts--) {
+        int fd = sys_openat2(dirfd, path, flags, resolve);
+        if (fd >= 0 || errno != EAGAIN || attempts == 1)
+            return fd;
+    }
+}
+
+int open_in_root(const struct run *run, const char *path, int flags)
+{
+    uint64_t how = (uint64_t)flags | O_PATH;
+    path += strspn(path, "/");
+    if (run->mounted_proc >= 0 && strncmp(path, "proc/", 5) == 0) {
+        path += 5 + strspn(path + 5, "/");
+        return openat2_again(run->mounted_proc, *path ? path : ".", how,
+                             RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS);
+    }
+    return openat2_again(run->root, *path ? path : ".", how,
+                         RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
+}
+
+// mkdir and mknod with exactly this mode, whatever the umask is. Both refuse an existing name
+// with EEXIST and never follow a symbolic link in the last component.
+static int make_directory_at(int parent, const char *name)
+{
+    mode_t mask = umask(0);
+    int result = mkdirat(parent, name, 0755);
+    umask(mask);
+    return result;
+}
+
+static int make_file_at(int parent, const char *name)
+{
+    mode_t mask = umask(0);
+    int result = mknodat(parent, name, S_IFREG | 0644, 0);
+    umask(mask);
+    return result;
+}
+
+static int copy_path(char buffer[PATH_MAX], const char *path)
+{
+    size_t length = strlen(path);
+    if (length >= PATH_MAX) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    memcpy(buffer, path, length + 1);
+    return 0;
+}
+
+int open_directory_in_root(struct run *run, const char *path)
+{
+    cleanup_fd int directory = open_in_root(run, path, O_DIRECTORY);
+    if (directory >= 0)
+        return take_fd(&directory);
+    char prefix[PATH_MAX];
+    if (errno != ENOENT || copy_path(prefix, path))
+        return fail(run, "openat2", path);
+
+    directory = open_in_root(run, "/", O_DIRECTORY);
+    for (char *start = prefix + strspn(prefix, "/"); *start;) {
+        char *end = start + strcspn(start, "/");
+        char separator = *end;
+        *end = '\0';
+        bool existed = make_directory_at(directory, start) != 0;
+        if (existed && errno != EEXIST)
+            return fail(run, "mkdirat", prefix);
+        close_fd(&directory);
+        // Looked up again from the root: only the kernel knows what a symbolic link or a ".."
+        // in the middle means there.
+        directory = open_in_root(run, prefix, O_DIRECTORY);
+        if (directory < 0 && existed && errno == ENOENT) {
+            errno = EEXIST; // a dangling symbolic link
+            return fail(run, "mkdirat", prefix);
+        }
+        if (directory < 0)
+            return fail(run, "openat2", prefix);
+        *end = separator;
+        start = end + strspn(end, "/");
+    }
+    return take_fd(&directory);
+}
+
+int open_parent_in_root(struct run *run, const char *path, struct component *last)
+{
+    char parent[PATH_MAX];
+    if (copy_path(parent, path))
+        return fail(run, "openat2", path);
+    size_t length = strlen(parent);
+    while (length > 0 && parent[length - 1] == '/')
+        parent[--length] = '\0';
+    const char *slash = strrchr(parent, '/');
+    size_t start = slash ? (size_t)(slash - parent) + 1 : 0;
+    if (length - start > NAME_MAX) {
+        errno = ENAMETOOLONG;
+        return fail(run, "openat2", path);
+    }
+    memcpy(last->name, parent + start, length - start + 1);
+    if (!*last->name || !strcmp(last->name, ".") || !strcmp(last->name, "..")) {
+        errno = EINVAL;
+        return fail(run, "openat2", path);
+    }
+    parent[start] = '\0';
+    return open_directory_in_root(run, parent);
+}
+
+static int make_file_in_root(struct run *run, const char *path)
+{
+    struct component last;
+    cleanup_fd int parent = open_parent_in_root(run, path, &last);
+    if (parent < 0)
+        return -1;
+    if (make_file_at(parent, last.name))
+        return fail(run, "mknodat", path);
+    int file = openat(parent, last.name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    return file >= 0 ? file : fail(run, "openat", path);
+}
+
+// What can't be mounted on. The kernel would say EINVAL, or do it.
+static int refuse_mount_point(const struct run *run, int place, bool directory)
+{
+    struct statx root, status;
+    const unsigned wanted = STATX_TYPE | STATX_INO | STATX_MNT_ID;
+    if (statx(run->root, "", AT_EMPTY_PATH, wanted, &root) ||
+        statx(place, "", AT_EMPTY_PATH, wanted, &status))
+        return errno;
+    if (root.stx_mnt_id == status.stx_mnt_id && root.stx_ino == status.stx_ino)
+        return EBUSY;
+    if (directory != S_ISDIR(status.stx_mode))
+        return directory ? ENOTDIR : EISDIR;
+    return 0;
+}
+
+int open_mount_point(struct run *run, const char *path, bool directory)
+{
+    cleanup_fd int place = open_in_root(run, path, 0);
+    if (place < 0 && errno != ENOENT)
+        return fail(run, "openat2", path);
+    if (place < 0)
+        place = directory ? open_directory_in_root(run, path) : make_file_in_root(run, path);
+    if (place < 0)
+        return -1;
+    errno = refuse_mount_point(run, place, directory);
+    return errno ? fail(run, "move_mount", path) : take_fd(&place);
+}

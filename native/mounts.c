@@ -1,0 +1,157 @@
+#include "mounts.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include "in_root.h"
+#include "syscalls.h"
+#include "text.h"
+
+// fsconfig(2) takes values of up to 255 bytes.
+#define VALUE_SIZE 256
+
+int fail_because(struct run *run, const char *call, const char *path, const char *reason)
+{
+    if (!*reason)
+        return fail(run, call, path);
+    char both[PATH_MAX];
+    struct text text = TEXT(both);
+    text_add(&text, path);
+    text_add(&text, ": ");
+    text_add(&text, reason);
+    return fail(run, call, both);
+}
+
+// Records a failed fsconfig or fsmount, with what the file system has to say about it: reading
+// from a context returns its messages one by one, as "e text\n" (w, i: warning, information).
+static int fail_context(struct run *run, const char *call, int context, const char *path)
+{
+    int error = errno;
+    char message[VALUE_SIZE] = "", line[VALUE_SIZE];
+    ssize_t length;
+    while ((length = read(context, line, sizeof line - 1)) > 2) {
+        line[length] = '\0';
+        line[strcspn(line, "\n")] = '\0';
+        if (line[0] == 'e')
+            strcpy(message, line + 2);
+    }
+    errno = error;
+    return fail_because(run, call, path, message);
+}
+
+static int set_option(struct run *run, int context, const char *option, const char *path)
+{
+    const char *equals = strchr(option, '=');
+    if (!equals) {
+        if (sys_fsconfig(context, FSCONFIG_SET_FLAG, option, NULL))
+            return fail_context(run, "fsconfig", context, path);
+        return 0;
+    }
+    char key[VALUE_SIZE];
+    size_t length = (size_t)(equals - option);
+    if (length >= sizeof key || strlen(equals + 1) >= VALUE_SIZE) {
+        errno = EINVAL;
+        return fail_because(run, "fsconfig", path, "a mount option of more than 255 bytes");
+    }
+    memcpy(key, option, length);
+    key[length] = '\0';
+    if (sys_fsconfig(context, FSCONFIG_SET_STRING, key, equals + 1))
+        return fail_context(run, "fsconfig", context, path);
+    return 0;
+}
+
+int make_filesystem(struct run *run, const struct filesystem *filesystem, const char *path)
+{
+    cleanup_fd int context = sys_fsopen(filesystem->type);
+    if (context < 0)
+        return fail_because(run, "fsopen", path, filesystem->type);
+    if (*filesystem->source &&
+        sys_fsconfig(context, FSCONFIG_SET_STRING, "source", filesystem->source))
+        return fail_context(run, "fsconfig", context, path);
+    for (char *const *option = filesystem->options; *option; option++)
+        if (set_option(run, context, *option, path))
+            return -1;
+    if (sys_fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL))
+        return fail_context(run, "fsconfig", context, path);
+    int mount = sys_fsmount(context, filesystem->attributes);
+    return mount >= 0 ? mount : fail_context(run, "fsmount", context, path);
+}
+
+int clone_mount(struct run *run, int fd, bool recursive, const char *path)
+{
+    // In a user namespace mounts that came from outside are locked together: a copy of only
+    // the topmost would uncover what lies below the others, so the kernel refuses it (EINVAL).
+    unsigned flags = OPEN_TREE_CLONE | AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0u);
+    int mount = sys_open_tree(fd, "", flags);
+    return mount >= 0 ? mount : fail(run, "open_tree", path);
+}
+
+int set_mount_attributes(struct run *run, int mount, uint64_t set, uint64_t clear,
+                         bool recursive, const char *path)
+{
+    if (!set && !clear)
+        return 0;
+    // The ways to handle access times are values of one field, not bits: choosing one means
+    // clearing the field first.
+    if (set & MOUNT_ATTR__ATIME)
+        clear |= MOUNT_ATTR__ATIME;
+    struct mount_attr attributes = {.attr_set = set, .attr_clr = clear};
+    if (!sys_mount_setattr(mount, recursive ? AT_RECURSIVE : 0u, &attributes))
+        return 0;
+    // In a user namespace the read-only, nosuid, nodev, noexec and atime flags of a mount that
+    // came from outside are locked: they can be set, never cleared.
+    bool locked = errno == EPERM && clear;
+    return fail_because(run, "mount_setattr", path,
+                        locked ? "its flags are locked in a user namespace" : "");
+}
+
+int set_mount_propagation(struct run *run, int mount, uint64_t flags, const char *path)
+{
+    if (!flags)
+        return 0;
+    struct mount_attr attributes = {.propagation = flags & ~(uint64_t)MS_REC};
+    if (sys_mount_setattr(mount, flags & MS_REC ? AT_RECURSIVE : 0u, &attributes))
+        return fail(run, "mount_setattr", path);
+    return 0;
+}
+
+int take_slot(struct run *run, int64_t slot)
+{
+    if (slot < 0 || slot >= SLOTS || run->slots[slot] < 0) {
+        errno = EBADF;
+        return fail(run, "open_tree", NULL);
+    }
+    return take_fd(&run->slots[slot]);
+}
+
+static bool is_proc(const char *dest)
+{
+    dest += strspn(dest, "/");
+    return !strncmp(dest, "proc", 4) && dest[4 + strspn(dest + 4, "/")] == '\0';
+}
+
+int attach_in_root(struct run *run, int mount, const char *dest)
+{
+    struct stat status;
+    struct statfs filesystem;
+    if (fstat(mount, &status))
+        return fail(run, "fstat", dest);
+    cleanup_fd int place = open_mount_point(run, dest, S_ISDIR(status.st_mode));
+    if (place < 0)
+        return -1;
+    if (sys_move_mount(mount, place))
+        return fail(run, "move_mount", dest);
+    if (!is_proc(dest))
+        return 0;
+    if (fstatfs(mount, &filesystem))
+        return fail(run, "fstatfs", dest);
+    if (filesystem.f_type != PROC_SUPER_MAGIC)
+        return 0;
+    close_fd(&run->mounted_proc);
+    run->mounted_proc = fcntl(mount, F_DUPFD_CLOEXEC, 3);
+    return run->mounted_proc >= 0 ? 0 : fail(run, "fcntl", dest);
+}

@@ -1,0 +1,237 @@
+// The step `spawn`: the one place where the launcher becomes two processes.
+//
+// A user namespace that exists already is joined by an intermediate process, since who has joined
+// one can't come back, and HOST has to stay outside:
+//
+//     HOST --- clone(FILES) ---> intermediate: setns(user) --- clone3(PARENT) ---> CHILD
+//      ^                                       |                                     |
+//      +---- exits; shares HOST's fd table, so it leaves the child's pidfd there     |
+//      +----------------------------------- parent --------------------------------- +
+//
+// The new namespaces of CHILD then belong to that user namespace.
+#include "spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "baton.h"
+#include "interrupt.h"
+#include "text.h"
+#include "undo.h"
+
+// <sched.h> of the C library and <linux/sched.h> define the same names differently.
+int setns(int fd, int kind);
+
+pid_t fork_process(void)
+{
+    struct clone_args arguments = {.exit_signal = SIGCHLD};
+    return (pid_t)syscall(SYS_clone3, &arguments, sizeof arguments);
+}
+
+int wait_for(pid_t pid)
+{
+    int status;
+    while (waitpid(pid, &status, 0) < 0) {
+        if (errno != EINTR)
+            return -1;
+    }
+    return status;
+}
+
+void spawn_end(struct run *run)
+{
+    if (run->child == 0 || run->supervised)
+        return;
+    syscall(SYS_pidfd_send_signal, run->pidfd, SIGKILL, NULL, 0);
+    wait_for(run->child);
+    run->child = 0;
+}
+
+// Returns the pid of a pidfd's process as this process sees it, or -1. The kernel shows it in
+// /proc/self/fdinfo only.
+static pid_t pid_of(int pidfd)
+{
+    char path[64];
+    struct text text = TEXT(path);
+    text_add(&text, "/proc/self/fdinfo/");
+    text_add_number(&text, (uint64_t)pidfd);
+    cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
+    char content[512];
+    ssize_t size = fd < 0 ? -1 : read(fd, content, sizeof content - 1);
+    if (size < 0)
+        return -1;
+    content[size] = '\0';
+    const char *line = strstr(content, "\nPid:\t");
+    pid_t pid = 0;
+    for (line += line ? 6 : 0; line && *line >= '0' && *line <= '9'; line++)
+        pid = pid * 10 + (*line - '0');
+    if (pid == 0)
+        errno = ESRCH; // it is gone, or not in a pid namespace that we see
+    return pid > 0 ? pid : -1;
+}
+
+// Takes file descriptors that the other process alone shall hold out of this one: as long as a
+// second process holds the end of a pipe or socket, nobody sees the end of file.
+static void close_ends(int ends[3])
+{
+    for (int i = 0; i < 3; i++) {
+        if (ends[i] >= 0)
+            close(ends[i]);
+        ends[i] = -1;
+    }
+}
+
+static void become_child(struct run *run, int baton)
+{
+    run->stage = CHILD;
+    close(run->baton);
+    run->baton = baton;
+    close_ends(run->stdio_host);
+    interrupt_reset();
+    prctl(PR_SET_NAME, "cloche-child");
+}
+
+// In the intermediate process: makes the child, and leaves its pidfd in the place of `reserved`.
+// Returns in the child only.
+static void spawn_in_user_namespace(struct run *run, struct clone_args *arguments, int user,
+                                    int reserved)
+{
+    int pidfd = -1;
+    // A child made with CLONE_PARENT inherits the signal that its end sends.
+    arguments->flags |= CLONE_PARENT;
+    arguments->exit_signal = 0;
+    arguments->pidfd = (uintptr_t)&pidfd;
+    if (setns(user, CLONE_NEWUSER) < 0) {
+        fail(run, "setns", NULL);
+        _exit(1);
+    }
+    pid_t pid = (pid_t)syscall(SYS_clone3, arguments, sizeof *arguments);
+    if (pid == 0)
+        return;
+    if (pid < 0) {
+        fail(run, "clone3", NULL);
+        _exit(1);
+    }
+    if (dup3(pidfd, reserved, O_CLOEXEC) < 0) {
+        fail(run, "dup3", NULL);
+        syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
+        _exit(1);
+    }
+    close(pidfd);
+    _exit(0);
+}
+
+// Makes the child by way of an intermediate process. Returns 0 in HOST, 1 in the child, -1.
+static int spawn_indirectly(struct run *run, struct clone_args *arguments, int user)
+{
+    int reserved = fcntl(run->baton, F_DUPFD_CLOEXEC, 0);
+    if (reserved < 0)
+        return fail(run, "fcntl", NULL);
+    struct clone_args intermediate = {.flags = CLONE_FILES | CLONE_VFORK, .exit_signal = SIGCHLD};
+    pid_t pid = (pid_t)syscall(SYS_clone3, &intermediate, sizeof intermediate);
+    if (pid == 0) {
+        spawn_in_user_namespace(run, arguments, user, reserved);
+        return 1;
+    }
+    if (pid < 0) {
+        close(reserved);
+        return fail(run, "clone3", NULL);
+    }
+    int status = wait_for(pid);
+    if (status != 0) {
+        close(reserved);
+        errno = ECANCELED; // it has recorded why, unless it was killed
+        return fail(run, "clone3", "intermediate process");
+    }
+    run->pidfd = reserved;
+    run->child = pid_of(reserved);
+    if (run->child < 0) {
+        // It can't be waited for by pid; as an orphan it is reaped by init.
+        syscall(SYS_pidfd_send_signal, run->pidfd, SIGKILL, NULL, 0);
+        run->child = 0;
+        return fail(run, "pidfd_open", "/proc/self/fdinfo");
+    }
+    return 0;
+}
+
+// Makes the child. Returns 0 in HOST, 1 in the child, -1.
+static int spawn_directly(struct run *run, struct clone_args *arguments)
+{
+    arguments->pidfd = (uintptr_t)&run->pidfd;
+    pid_t pid = (pid_t)syscall(SYS_clone3, arguments, sizeof *arguments);
+    if (pid == 0)
+        return 1;
+    if (pid < 0)
+        return fail(run, "clone3", NULL);
+    run->child = pid;
+    return 0;
+}
+
+// A process can be traced and its memory and files be looked at by processes of the same user as
+// long as it is "dumpable"; those of a container that it joins must not reach into the launcher
+// (CVE-2016-9962). The attribute is inherited by clone. But /proc/PID of a process that isn't
+// dumpable belongs to root, so an unprivileged HOST couldn't write the child's id maps: then it
+// is the child that drops it when the maps are written (run.c). Nobody else is in its new
+// namespaces by then.
+static bool maps_ids(const struct plan *plan)
+{
+    for (uint32_t i = 0; i < plan->step_count; i++) {
+        enum operation operation = plan->steps[i].operation;
+        if (operation == OP_ID_MAP || operation == OP_ID_MAP_PROGRAM)
+            return true;
+    }
+    return false;
+}
+
+int step_spawn(struct run *run, const struct step *step)
+{
+    uint64_t kinds = (uint64_t)number_argument(step, 0);
+    int64_t cgroup = number_argument(step, 1);
+    int64_t user = number_argument(step, 2);
+    if (run->child != 0 || run->stage != HOST ||
+        (cgroup != NO_SLOT && run->slots[cgroup] < 0) || (user != NO_SLOT && run->slots[user] < 0)) {
+        errno = EINVAL;
+        return fail(run, "clone3", NULL);
+    }
+    int batons[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, batons) < 0)
+        return fail(run, "socketpair", NULL);
+    run->baton = batons[HOST];
+    if (interrupt_open(run) < 0)
+        return -1;
+    if (!maps_ids(run->plan))
+        prctl(PR_SET_DUMPABLE, 0);
+    // Orphans of a container without a pid namespace of its own come to HOST, which ends them.
+    if (!(kinds & CLONE_NEWPID)) {
+        prctl(PR_SET_CHILD_SUBREAPER, 1);
+        note_elders(run);
+    }
+    struct clone_args arguments = {.flags = kinds | CLONE_PIDFD, .exit_signal = SIGCHLD};
+    if (cgroup != NO_SLOT) {
+        arguments.flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = (unsigned)run->slots[cgroup];
+    }
+    for (unsigned slot = 0; slot < SLOTS; slot++) {
+        if (run->slots[slot] >= 0)
+            run->shared_slots |= UINT64_C(1) << slot;
+    }
+    int process = user == NO_SLOT ? spawn_directly(run, &arguments)
+                                  : spawn_indirectly(run, &arguments, run->slots[user]);
+    if (process == 1)
+        become_child(run, batons[CHILD]);
+    else
+        close(batons[CHILD]);
+    if (process != 0)
+        return process < 0 ? -1 : 0;
+    close_ends(run->stdio_child);
+    run->kinds = kinds;
+    run->records->pid = run->child;
+    run->records->progress = SPAWNED;
+    return 0;
+}

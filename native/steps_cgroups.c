@@ -1,0 +1,100 @@
+// Steps that build the wall of cgroups. Paths are those of the host, whichever hierarchy or
+// version: a cgroup is a directory, a limit a file in it.
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "steps.h"
+#include "text.h"
+#include "undo.h"
+
+int step_cgroup_parent(struct run *run, const struct step *step)
+{
+    const char *path = string_argument(step, 0);
+    if (mkdir(path, 0755) < 0 && errno != EEXIST)
+        return fail(run, "mkdir", path);
+    return 0;
+}
+
+int step_cgroup_create(struct run *run, const struct step *step)
+{
+    const char *path = string_argument(step, 0);
+    if (mkdir(path, 0755) < 0)
+        return fail(run, "mkdir", path);
+    undo_add(run, UNDO_CGROUP, path);
+    return 0;
+}
+
+// Takes white space off both ends. Returns the length of what is between, and where it starts.
+static size_t trim(const char **start, size_t length)
+{
+    const char *blanks = " \t\n";
+    while (length > 0 && strchr(blanks, (*start)[0])) {
+        ++*start;
+        length--;
+    }
+    while (length > 0 && strchr(blanks, (*start)[length - 1]))
+        length--;
+    return length;
+}
+
+// A kernel may accept a value and keep another: rounded to pages or clamped. What it keeps is
+// what the container gets, so that is what counts.
+static int read_back(struct run *run, int fd, const char *path, const char *expect)
+{
+    char content[4096];
+    ssize_t size = pread(fd, content, sizeof content, 0);
+    if (size < 0)
+        return fail(run, "read", path);
+    const char *found = content;
+    size_t found_length = trim(&found, (size_t)size);
+    size_t expected_length = trim(&expect, strlen(expect));
+    if (found_length != expected_length || memcmp(found, expect, found_length) != 0) {
+        errno = ERANGE;
+        return fail(run, "readback", path);
+    }
+    return 0;
+}
+
+int step_cgroup_set(struct run *run, const struct step *step)
+{
+    const char *path = string_argument(step, 0);
+    const char *value = string_argument(step, 1);
+    const char *expect = string_argument(step, 2);
+    // Some files, such as devices.allow, can't be read.
+    int mode = *expect ? O_RDWR : O_WRONLY;
+    cleanup_fd int fd = open(path, mode | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return fail(run, "open", path);
+    if (write(fd, value, step->arguments[1].length) < 0)
+        return fail(run, "write", path);
+    return *expect ? read_back(run, fd, path, expect) : 0;
+}
+
+int step_cgroup_open(struct run *run, const struct step *step)
+{
+    const char *path = string_argument(step, 1);
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return fail(run, "open", path);
+    return fill_slot(run, number_argument(step, 0), fd);
+}
+
+// On v1 a process is moved by the child itself, as the single thread that it is: that needs no
+// lock of the whole system's, while writing a pid to cgroup.procs waits for an RCU grace period.
+int step_cgroup_join(struct run *run, const struct step *step)
+{
+    char path[PATH_MAX];
+    struct text text = TEXT(path);
+    text_add(&text, string_argument(step, 0));
+    text_add(&text, "/tasks");
+    cleanup_fd int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return fail(run, "open", path);
+    if (write(fd, "0", 1) < 0)
+        return fail(run, "write", path);
+    return 0;
+}

@@ -1,0 +1,198 @@
+// The steps that give up privileges, and the attributes that a process keeps over exec.
+#include <errno.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/keyctl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/personality.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include "procfs.h"
+#include "steps.h"
+#include "syscalls.h"
+#include "text.h"
+
+int step_keyring(struct run *run, const struct step *step)
+{
+    const char *name = string_argument(step, 0);
+    long keyring = syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, *name ? name : NULL);
+    // A kernel without keyrings has none to keep apart.
+    if (keyring < 0 && errno != ENOSYS)
+        return fail(run, "keyctl", *name ? name : NULL);
+    return 0;
+}
+
+static rlim_t limit(int64_t number)
+{
+    return number < 0 ? RLIM_INFINITY : (rlim_t)number;
+}
+
+int step_rlimit(struct run *run, const struct step *step)
+{
+    const struct rlimit limits = {
+        .rlim_cur = limit(number_argument(step, 1)),
+        .rlim_max = limit(number_argument(step, 2)),
+    };
+    unsigned resource = (unsigned)number_argument(step, 0);
+    return syscall(SYS_prlimit64, 0, resource, &limits, NULL) ? fail(run, "prlimit", NULL) : 0;
+}
+
+int step_oom_score_adj(struct run *run, const struct step *step)
+{
+    int64_t score = number_argument(step, 0);
+    char value[24];
+    struct text text = TEXT(value);
+    text_add(&text, score < 0 ? "-" : "");
+    text_add_number(&text, score < 0 ? -(uint64_t)score : (uint64_t)score);
+    return write_proc(run, "self/oom_score_adj", value);
+}
+
+int step_personality(struct run *run, const struct step *step)
+{
+    return personality((unsigned)number_argument(step, 0)) < 0 ? fail(run, "personality", NULL) : 0;
+}
+
+int step_umask(struct run *run, const struct step *step)
+{
+    (void)run;
+    umask((mode_t)number_argument(step, 0));
+    return 0;
+}
+
+int step_lsm_label(struct run *run, const struct step *step)
+{
+    char path[64];
+    struct text text = TEXT(path);
+    text_add(&text, "thread-self/attr/");
+    text_add(&text, string_argument(step, 0));
+    return write_proc(run, path, string_argument(step, 1));
+}
+
+int step_sysctl(struct run *run, const struct step *step)
+{
+    const char *parameter = string_argument(step, 0);
+    char path[256];
+    struct text text = TEXT(path);
+    text_add(&text, "sys/");
+    text_add(&text, parameter);
+    if (strlen(parameter) + strlen("sys/") >= sizeof path) {
+        errno = ENAMETOOLONG; // what was cut off would name another parameter
+        return fail(run, "openat2", parameter);
+    }
+    return write_proc(run, path, string_argument(step, 1));
+}
+
+static bool contains(uint64_t set, unsigned capability)
+{
+    return set >> capability & 1;
+}
+
+int step_bounding_set(struct run *run, const struct step *step)
+{
+    uint64_t keep = (uint64_t)number_argument(step, 0);
+    for (unsigned capability = 0; capability < 64; capability++) {
+        int bounded = prctl(PR_CAPBSET_READ, capability, 0, 0, 0);
+        if (bounded < 0) // EINVAL: the kernel has no more
+            return 0;
+        // Dropping takes CAP_SETPCAP.
+        if (bounded && !contains(keep, capability) &&
+            prctl(PR_CAPBSET_DROP, capability, 0, 0, 0))
+            return fail(run, "PR_CAPBSET_DROP", NULL);
+    }
+    return 0;
+}
+
+int step_identity(struct run *run, const struct step *step)
+{
+    uid_t uid = (uid_t)number_argument(step, 0);
+    gid_t gid = (gid_t)number_argument(step, 1);
+    const struct value *groups = &step->arguments[3];
+    // In the order in which the privilege to do it is still there. The blob holds gid_t, but
+    // nothing aligns it: only the kernel reads it, which doesn't mind.
+    if (number_argument(step, 2) &&
+        syscall(SYS_setgroups, groups->length / sizeof(gid_t), groups->blob))
+        return fail(run, "setgroups", NULL);
+    if (setresgid(gid, gid, gid))
+        return fail(run, "setresgid", NULL);
+    // Leaving uid 0 would clear the permitted set, from which `capabilities` has yet to choose.
+    // The effective set is cleared even so. Exec resets the flag.
+    if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0))
+        return fail(run, "PR_SET_KEEPCAPS", NULL);
+    if (setresuid(uid, uid, uid))
+        return fail(run, "setresuid", NULL);
+    return 0;
+}
+
+int step_capabilities(struct run *run, const struct step *step)
+{
+    uint64_t effective = (uint64_t)number_argument(step, 0);
+    uint64_t permitted = (uint64_t)number_argument(step, 1);
+    uint64_t inheritable = (uint64_t)number_argument(step, 2);
+    uint64_t ambient = (uint64_t)number_argument(step, 3);
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
+    for (unsigned word = 0; word < _LINUX_CAPABILITY_U32S_3; word++) {
+        sets[word].effective = (uint32_t)(effective >> 32 * word);
+        sets[word].permitted = (uint32_t)(permitted >> 32 * word);
+        sets[word].inheritable = (uint32_t)(inheritable >> 32 * word);
+    }
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0))
+        return fail(run, "PR_CAP_AMBIENT", NULL);
+    if (syscall(SYS_capset, &header, sets))
+        return fail(run, "capset", NULL);
+    // Ambient capabilities have to be permitted and inheritable already.
+    for (unsigned capability = 0; capability < 64; capability++)
+        if (contains(ambient, capability) &&
+            prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0))
+            return fail(run, "PR_CAP_AMBIENT", NULL);
+    return 0;
+}
+
+int step_no_new_privs(struct run *run, const struct step *step)
+{
+    (void)step;
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ? fail(run, "PR_SET_NO_NEW_PRIVS", NULL) : 0;
+}
+
+int step_seccomp(struct run *run, const struct step *step)
+{
+    const struct value *program = &step->arguments[0];
+    const size_t size = sizeof(struct sock_filter);
+    if (program->length % size || program->length / size > BPF_MAXINSNS) {
+        errno = EINVAL;
+        return fail(run, "seccomp", NULL);
+    }
+    // Only the kernel reads the instructions, which doesn't mind how they are aligned.
+    const struct sock_fprog filter = {
+        .len = (unsigned short)(program->length / size),
+        .filter = (void *)(uintptr_t)program->blob,
+    };
+    return sys_seccomp_filter((unsigned)number_argument(step, 1), &filter)
+               ? fail(run, "seccomp", NULL)
+               : 0;
+}
+
+int step_parent_death_signal(struct run *run, const struct step *step)
+{
+    char byte;
+    if (prctl(PR_SET_PDEATHSIG, number_argument(step, 0), 0, 0, 0))
+        return fail(run, "PR_SET_PDEATHSIG", NULL);
+    // Had the launcher died before, no signal would come. Its end of the baton tells: getppid(2)
+    // doesn't, being 0 in a pid namespace anyway.
+    if (run->baton >= 0 && recv(run->baton, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0) {
+        errno = ESRCH;
+        return fail(run, "PR_SET_PDEATHSIG", NULL);
+    }
+    return 0;
+}
+
+int step_close_fds(struct run *run, const struct step *step)
+{
+    unsigned first = (unsigned)number_argument(step, 0);
+    return sys_close_range(first, ~0u, CLOSE_RANGE_CLOEXEC) ? fail(run, "close_range", NULL) : 0;
+}

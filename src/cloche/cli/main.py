@@ -1,0 +1,137 @@
+"""The command ``cloche``: choose a sub-command, load it, and tell errors in one line each.
+
+Exit codes are Docker's: 125 when cloche itself fails, 126 and 127 when the program can't be
+executed or isn't there, else the program's own, 128+n when signal n ended it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from cloche.errors import ClocheError, InvalidArgument
+
+FAILED = 125
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+
+class Command(NamedTuple):
+    """A sub-command; its module has ``configure(parser)`` and ``run(arguments) -> exit code``."""
+
+    family: str
+    module: str
+    help: str
+
+
+COMMANDS: dict[str, Command] = {
+    "run": Command("Containers", "cloche.cli.run", "run a command in a new container"),
+    "explain": Command(
+        "Containers", "cloche.cli.explain", "show what a command would do, step by step"
+    ),
+    "rootfs": Command("Root directories", "cloche.cli.rootfs", "make root directories"),
+    "features": Command(
+        "This machine", "cloche.cli.features", "show what this machine can do for containers"
+    ),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code; ``run`` becomes the launcher instead."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _dispatch(arguments)
+        sys.stdout.flush()
+    except ClocheError as error:
+        _tell(error.message, error.hint)
+        return _failed()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The interpreter flushes once more at exit, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        _tell(f"{name}{(error.strerror or str(error)).lower()}", "")
+        return _failed()
+    return code
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0
+    name, *rest = arguments
+    if name == "--version":
+        from cloche import __version__
+
+        print(f"cloche {__version__}")
+        return 0
+    command = COMMANDS.get(name)
+    if command is None:
+        raise _unknown(name)
+    import importlib
+
+    from cloche.cli.parser import Parser
+
+    module = importlib.import_module(command.module)
+    # Where the first positional argument ends the options, -h is free for --hostname.
+    parser = Parser(prog=f"cloche {name}", short_help=name != "run")
+    module.configure(parser)
+    try:
+        code: int = module.run(parser.parse_args(rest))
+    except SystemExit as end:  # argparse ends so after --help
+        sys.stdout.flush()
+        return end.code if isinstance(end.code, int) else 0
+    return code
+
+
+def _overview() -> str:
+    width = max(len(name) for name in COMMANDS)
+    lines = ["Linux containers you can see through.", "", "Usage: cloche COMMAND [OPTIONS] ..."]
+    for family in dict.fromkeys(command.family for command in COMMANDS.values()):
+        lines += ["", f"{family}:"]
+        lines += [
+            f"  {name:{width}}  {command.help}"
+            for name, command in COMMANDS.items()
+            if command.family == family
+        ]
+    lines += [
+        "",
+        "cloche COMMAND --help tells more. To begin with: cloche run -it host",
+    ]
+    return "\n".join(lines)
+
+
+def _unknown(name: str) -> InvalidArgument:
+    import difflib
+
+    what = "option" if name.startswith("-") else "command"
+    near = difflib.get_close_matches(name, COMMANDS, 1)
+    hint = f"did you mean cloche {near[0]}?" if near else "cloche --help lists the commands"
+    return InvalidArgument(f"there is no {what} {name}", hint=hint)
+
+
+def _failed() -> int:
+    """Return the exit code of a failure, after a traceback where one is wanted."""
+    if os.environ.get("CLOCHE_DEBUG") == "1":
+        import traceback
+
+        traceback.print_exc()
+    return FAILED
+
+
+def _tell(message: str, hint: str) -> None:
+    print(f"cloche: {_printable(message)}", file=sys.stderr)
+    if hint:
+        print(f"hint: {_printable(hint)}", file=sys.stderr)
+
+
+def _printable(text: str) -> str:
+    """Escape control characters: a name in a message must not command the terminal."""
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text
+    )

@@ -1,0 +1,95 @@
+"""Which ids of the host stand behind the ids of a container with a user namespace of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from cloche.engine.options import HOST, PRIVATE
+from cloche.errors import InvalidArgument, PermissionDenied
+from cloche.kernel import idmap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cloche.kernel.features import Features
+    from cloche.oci.spec import IDMapping
+
+FALLBACK = idmap.Range(524_288, 65_536)
+"""For root where /etc/subuid grants it nothing: the beginning of the ids that systemd keeps for
+containers, which no account has (https://systemd.io/UIDS-GIDS)."""
+
+
+class Mappings(NamedTuple):
+    """The maps of a new user namespace."""
+
+    uids: list[IDMapping]
+    gids: list[IDMapping]
+
+
+def is_private(userns: str, features: Features) -> bool:
+    """Whether the container gets a user namespace of its own.
+
+    Raises PermissionDenied when it shall not have one and can't be built without.
+    """
+    privileged = features.may("CAP_SYS_ADMIN")
+    if userns == HOST and not privileged:
+        raise PermissionDenied(
+            "--userns host needs the privileges of root",
+            hint="leave it out: a user namespace gives the container a root of its own",
+        )
+    return userns == PRIVATE or not privileged
+
+
+def mappings(features: Features) -> Mappings:
+    """Return the maps for a container of this caller.
+
+    An ordinary user is root inside; the ids above are those granted in /etc/subuid and
+    /etc/subgid, where newuidmap(1) is there to map them, and else there are none.  Root gets
+    ids that nobody has outside.
+    """
+    if not features.may("CAP_SETUID"):
+        ranged = features.newuidmap and features.newgidmap and features.subuids and features.subgids
+        return Mappings(
+            _stacked([idmap.Range(features.uid, 1), *(features.subuids if ranged else ())]),
+            _stacked([idmap.Range(features.gid, 1), *(features.subgids if ranged else ())]),
+        )
+    if features.in_user_namespace:
+        # What isn't mapped into the caller's own namespace can't be mapped further (EPERM).
+        return Mappings(_identity("/proc/self/uid_map"), _identity("/proc/self/gid_map"))
+    return Mappings(
+        _stacked(idmap.subordinate_ids(idmap.SUBUID, features.user, 0) or (FALLBACK,)),
+        _stacked(idmap.subordinate_ids(idmap.SUBGID, features.user, 0) or (FALLBACK,)),
+    )
+
+
+def require_mapped(number: int, entries: Sequence[IDMapping], what: str) -> None:
+    """Refuse an id that doesn't exist in the user namespace.
+
+    Raises InvalidArgument naming it.
+    """
+    for entry in entries:
+        if entry["containerID"] <= number < entry["containerID"] + entry["size"]:
+            return
+    raise InvalidArgument(
+        f"{what} {number} doesn't exist in the container's user namespace",
+        hint="grant a range in /etc/subuid and /etc/subgid and install uidmap, or use --user 0",
+    )
+
+
+def _stacked(ranges: Iterable[idmap.Range]) -> list[IDMapping]:
+    entries: list[IDMapping] = []
+    inside = 0
+    for first, count in ranges:
+        entries.append({"containerID": inside, "hostID": first, "size": count})
+        inside += count
+    return entries
+
+
+def _identity(path: str) -> list[IDMapping]:
+    with open(path, "rb", buffering=0) as file:
+        lines = file.read().split(b"\n")
+    fields = [line.split() for line in lines if line]
+    return [
+        {"containerID": int(first), "hostID": int(first), "size": int(size)}
+        for first, _, size in fields
+    ]

@@ -1,0 +1,334 @@
+"""Check a ``config.json``: first its schema, then that it doesn't contradict itself.
+
+Pure: nothing of the host is looked at.  What the specification calls an error is one here; what
+only the kernel can know (does the device exist, is the limit too high) is left to the kernel.
+
+Source: OCI runtime-spec, ``config.md`` and ``config-linux.md``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import cast
+
+from cloche.errors import InvalidArgument, InvalidSpec
+from cloche.oci import schema, sysctl
+from cloche.oci.schema import child
+from cloche.oci.spec import IDMapping, Linux, Mount, Process, Seccomp, Spec
+
+RLIMITS = frozenset(
+    "RLIMIT_" + name
+    for name in (
+        "AS CORE CPU DATA FSIZE LOCKS MEMLOCK MSGQUEUE NICE NOFILE NPROC RSS RTPRIO RTTIME "
+        "SIGPENDING STACK"
+    ).split()
+)
+"""getrlimit(2)."""
+
+MAPPINGS = 340
+"""The most lines that the kernel takes for a uid or gid map: user_namespaces(7)."""
+
+ID_LENGTH = 1024
+_ID_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+_.-")
+_CAPABILITY_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
+_CPU_LIST_LETTERS = frozenset("0123456789,- ")
+
+
+def parse(data: bytes | str) -> Spec:
+    """Return the spec in the text of a ``config.json``.
+
+    Raises InvalidSpec when it isn't JSON, or ``validate`` finds something wrong.
+    """
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:  # covers UnicodeDecodeError, JSONDecodeError
+        raise InvalidSpec("", f"isn't JSON: {error}") from error
+    return validate(document)
+
+
+def validate(document: object) -> Spec:
+    """Return the part of a JSON document that is a spec, checked.
+
+    Unknown fields and nulls are left out, see ``cloche.oci.schema.convert``.
+
+    Raises InvalidSpec at the first thing that is wrong, with its JSON pointer.
+    """
+    spec = cast(Spec, schema.convert(document, Spec))
+    _version(spec["ociVersion"])
+    if not spec["root"]["path"]:
+        raise InvalidSpec("/root/path", "is empty")
+    if "process" in spec:
+        _process(spec["process"])
+    for index, mount in enumerate(spec.get("mounts", ())):
+        _mount(mount, child("/mounts", index))
+    for moment, hooks in spec.get("hooks", {}).items():
+        for index, hook in enumerate(cast(list[dict[str, str]], hooks)):
+            _absolute(hook["path"], f"/hooks/{moment}/{index}/path")
+    if "" in spec.get("annotations", {}):
+        raise InvalidSpec("/annotations/", "an annotation's key is empty")
+    _namespaces(spec)
+    _linux(spec.get("linux", {}))
+    return spec
+
+
+def check_id(identifier: str) -> str:
+    """Return a container id that is fit to be a file name everywhere.
+
+    Raises InvalidArgument unless it is 1 to 1024 of ``A-Z a-z 0-9 + _ . -``, and neither ``.`` nor
+    ``..``.
+    """
+    if not identifier or len(identifier) > ID_LENGTH:
+        raise InvalidArgument(f"container id must have 1 to {ID_LENGTH} letters")
+    if identifier in (".", "..") or not _ID_LETTERS.issuperset(identifier):
+        raise InvalidArgument(
+            f"container id {identifier!r} isn't fit to be a name",
+            hint="use the letters A-Z a-z 0-9 + _ . - only",
+        )
+    return identifier
+
+
+def _version(version: str) -> None:
+    """Require a semantic version, https://semver.org, of major version 1."""
+    core = version.split("+", 1)[0].split("-", 1)[0].split(".")
+    if len(core) != 3 or not all(_is_number(part) for part in core):
+        raise InvalidSpec("/ociVersion", f"is {version!r} but must be a version such as 1.3.0")
+    if core[0] != "1":
+        raise InvalidSpec("/ociVersion", f"is {version} but only 1.x is known")
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and (text == "0" or text[0] != "0")
+
+
+# --- process -----------------------------------------------------------------------------------
+
+
+def _process(process: Process) -> None:
+    if not process.get("args"):
+        raise InvalidSpec("/process/args", "must name a program")
+    if not process["args"][0]:
+        raise InvalidSpec("/process/args/0", "the program's name is empty")
+    _absolute(process["cwd"], "/process/cwd")
+    for index, entry in enumerate(process.get("env", ())):
+        if entry.find("=") < 1:
+            problem = f"is {entry!r} but must be NAME=value"
+            raise InvalidSpec(child("/process/env", index), problem)
+    for kind, names in process.get("capabilities", {}).items():
+        for index, name in enumerate(cast(list[str], names)):
+            if not _looks_like_capability(name):
+                pointer = f"/process/capabilities/{kind}/{index}"
+                raise InvalidSpec(pointer, f"is {name!r} but must be a name such as CAP_CHOWN")
+    _rlimits(process)
+    affinity = process.get("execCPUAffinity", {})
+    _cpu_list(affinity.get("initial", ""), "/process/execCPUAffinity/initial")
+    _cpu_list(affinity.get("final", ""), "/process/execCPUAffinity/final")
+
+
+def _looks_like_capability(name: str) -> bool:
+    """Whether it may be a capability; one that is unknown is no error to the specification."""
+    return name.startswith("CAP_") and len(name) > 4 and _CAPABILITY_LETTERS.issuperset(name)
+
+
+def _rlimits(process: Process) -> None:
+    seen = set()
+    for index, limit in enumerate(process.get("rlimits", ())):
+        pointer = child("/process/rlimits", index)
+        name = limit["type"]
+        if name not in RLIMITS:
+            raise InvalidSpec(f"{pointer}/type", f"is {name!r}, which is no resource limit")
+        if name in seen:
+            raise InvalidSpec(f"{pointer}/type", f"{name} is there twice")
+        seen.add(name)
+        if limit["soft"] > limit["hard"]:
+            raise InvalidSpec(f"{pointer}/soft", "is greater than the hard limit")
+
+
+# --- mounts ------------------------------------------------------------------------------------
+
+
+def _mount(mount: Mount, pointer: str) -> None:
+    """Check a mount; a relative destination is deprecated but allowed, and relative to "/"."""
+    if not mount["destination"]:
+        raise InvalidSpec(f"{pointer}/destination", "is empty")
+    options = mount.get("options", ())
+    is_bind = "bind" in options or "rbind" in options
+    if is_bind and not mount.get("source"):
+        raise InvalidSpec(f"{pointer}/source", "is missing, and a bind mount needs one")
+    if not (is_bind or "remount" in options or mount.get("type")):
+        raise InvalidSpec(f"{pointer}/type", "is missing, and only a bind mount needs none")
+    if bool(mount.get("uidMappings")) != bool(mount.get("gidMappings")):
+        missing = "gidMappings" if mount.get("uidMappings") else "uidMappings"
+        raise InvalidSpec(f"{pointer}/{missing}", "uidMappings and gidMappings must come together")
+    _mappings(mount.get("uidMappings", ()), f"{pointer}/uidMappings")
+    _mappings(mount.get("gidMappings", ()), f"{pointer}/gidMappings")
+
+
+# --- namespaces --------------------------------------------------------------------------------
+
+
+def _namespaces(spec: Spec) -> None:
+    """Require each setting's namespace, so that nothing meant for a container hits the host."""
+    linux = spec.get("linux", {})
+    paths: dict[str, str] = {}
+    for index, namespace in enumerate(linux.get("namespaces", ())):
+        pointer = child("/linux/namespaces", index)
+        if namespace["type"] in paths:
+            raise InvalidSpec(f"{pointer}/type", f"{namespace['type']} is there twice")
+        paths[namespace["type"]] = namespace.get("path", "")
+        if namespace.get("path"):
+            _absolute(namespace["path"], f"{pointer}/path")
+
+    def require(kind: str, given: object, pointer: str) -> None:
+        if given and kind not in paths:
+            hint = f'add {{"type": "{kind}"}} to /linux/namespaces'
+            raise InvalidSpec(pointer, f"needs a {kind} namespace of the container", hint=hint)
+
+    require("uts", spec.get("hostname"), "/hostname")
+    require("uts", spec.get("domainname"), "/domainname")
+    require("mount", spec.get("mounts"), "/mounts")
+    require("mount", linux.get("maskedPaths"), "/linux/maskedPaths")
+    require("mount", linux.get("readonlyPaths"), "/linux/readonlyPaths")
+    require("user", linux.get("uidMappings"), "/linux/uidMappings")
+    require("user", linux.get("gidMappings"), "/linux/gidMappings")
+    require("network", linux.get("netDevices"), "/linux/netDevices")
+    require("time", linux.get("timeOffsets"), "/linux/timeOffsets")
+    for field, mappings in (
+        ("uidMappings", linux.get("uidMappings", ())),
+        ("gidMappings", linux.get("gidMappings", ())),
+    ):
+        if paths.get("user") == "" and not mappings:
+            raise InvalidSpec(f"/linux/{field}", "a new user namespace needs one")
+        _mappings(mappings, f"/linux/{field}")
+    new = frozenset(kind for kind, path in paths.items() if not path)
+    for name in linux.get("sysctl", {}):
+        pointer = child("/linux/sysctl", name)
+        if name == "kernel.hostname" and spec.get("hostname"):
+            raise InvalidSpec(pointer, "contradicts /hostname")
+        problem = sysctl.problem(name, new)
+        if problem:
+            raise InvalidSpec(pointer, problem)
+
+
+def _mappings(mappings: Sequence[IDMapping], pointer: str) -> None:
+    if len(mappings) > MAPPINGS:
+        raise InvalidSpec(pointer, f"has more than the {MAPPINGS} entries that the kernel takes")
+    for index, mapping in enumerate(mappings):
+        if mapping["size"] == 0:
+            raise InvalidSpec(f"{pointer}/{index}/size", "is 0")
+    for side in ("containerID", "hostID"):
+        _disjoint([(cast(int, m.get(side)), m["size"]) for m in mappings], pointer, side)
+
+
+def _disjoint(ranges: Iterable[tuple[int, int]], pointer: str, side: str) -> None:
+    """Refuse ranges (first, size) that overlap, or hold 2**32 - 1, which means "no id"."""
+    end, before = 0, None
+    for first, size, index in sorted((first, size, n) for n, (first, size) in enumerate(ranges)):
+        place = f"{pointer}/{index}/{side}"
+        if before is not None and first < end:
+            raise InvalidSpec(place, f"overlaps with entry {before}")
+        end, before = first + size, index
+        if end > 2**32 - 1:
+            raise InvalidSpec(place, "the range goes beyond the greatest id, 4294967294")
+
+
+# --- linux -------------------------------------------------------------------------------------
+
+
+def _linux(linux: Linux) -> None:
+    if ".." in linux.get("cgroupsPath", "").split("/"):
+        raise InvalidSpec("/linux/cgroupsPath", "must not contain ..")
+    for field, paths in (
+        ("maskedPaths", linux.get("maskedPaths", ())),
+        ("readonlyPaths", linux.get("readonlyPaths", ())),
+    ):
+        for index, path in enumerate(paths):
+            _absolute(path, f"/linux/{field}/{index}")
+    for index, device in enumerate(linux.get("devices", ())):
+        pointer = child("/linux/devices", index)
+        _absolute(device["path"], f"{pointer}/path")
+        for number in ("major", "minor"):
+            if device["type"] != "p" and number not in device:
+                raise InvalidSpec(f"{pointer}/{number}", "is missing, and a device needs one")
+    for name, device_name in linux.get("netDevices", {}).items():
+        for text in (name, device_name.get("name", name)):
+            if not _is_interface_name(text):
+                pointer = child("/linux/netDevices", name)
+                raise InvalidSpec(pointer, f"{text!r} can't be the name of a network device")
+    _resources(linux)
+    if "seccomp" in linux:
+        _seccomp(linux["seccomp"])
+    rdt = linux.get("intelRdt", {})
+    if not rdt.get("memBwSchema", "MB:").startswith("MB:"):
+        raise InvalidSpec("/linux/intelRdt/memBwSchema", "must start with MB:")
+    for pointer, line in _resctrl_lines(linux):
+        if "\n" in line:
+            raise InvalidSpec(pointer, "must be one line")
+    _cpu_list(linux.get("memoryPolicy", {}).get("nodes", ""), "/linux/memoryPolicy/nodes")
+
+
+def _resctrl_lines(linux: Linux) -> Iterator[tuple[str, str]]:
+    rdt = linux.get("intelRdt", {})
+    yield "/linux/intelRdt/memBwSchema", rdt.get("memBwSchema", "")
+    yield "/linux/intelRdt/l3CacheSchema", rdt.get("l3CacheSchema", "")
+    for index, line in enumerate(rdt.get("schemata", ())):
+        yield f"/linux/intelRdt/schemata/{index}", line
+
+
+def _is_interface_name(name: str) -> bool:
+    """The kernel's own rule, ``dev_valid_name``: 1 to 15 bytes, no slash, colon or space."""
+    encoded = name.encode("utf-8", "surrogateescape")
+    bad = name in (".", "..") or any(c in "/:" or c.isspace() for c in name)
+    return 1 <= len(encoded) <= 15 and not bad
+
+
+def _resources(linux: Linux) -> None:
+    resources = linux.get("resources", {})
+    for index, rule in enumerate(resources.get("devices", ())):
+        if not set(rule.get("access", "")) <= set("rwm"):
+            pointer = f"/linux/resources/devices/{index}/access"
+            raise InvalidSpec(pointer, f"is {rule['access']!r} but must be of the letters r, w, m")
+    cpu = resources.get("cpu", {})
+    if 0 < cpu.get("quota", 0) < cpu.get("burst", 0):
+        raise InvalidSpec("/linux/resources/cpu/burst", "is greater than the quota")
+    _cpu_list(cpu.get("cpus", ""), "/linux/resources/cpu/cpus")
+    _cpu_list(cpu.get("mems", ""), "/linux/resources/cpu/mems")
+    for index, limit in enumerate(resources.get("hugepageLimits", ())):
+        size = limit["pageSize"]
+        if not (_is_number(size[:-2]) and size[0] != "0" and size[-2:] in ("KB", "MB", "GB")):
+            pointer = f"/linux/resources/hugepageLimits/{index}/pageSize"
+            raise InvalidSpec(pointer, f"is {size!r} but must be a size such as 2MB")
+    for name, limits in resources.get("rdma", {}).items():
+        if not limits:
+            pointer = child("/linux/resources/rdma", name)
+            raise InvalidSpec(pointer, "needs hcaHandles or hcaObjects")
+    for name in resources.get("unified", {}):
+        if "/" in name or name in ("", ".", ".."):
+            pointer = child("/linux/resources/unified", name)
+            raise InvalidSpec(pointer, "isn't the name of a file in a cgroup")
+
+
+def _seccomp(seccomp: Seccomp) -> None:
+    pointer = "/linux/seccomp"
+    with_errno = ("SCMP_ACT_ERRNO", "SCMP_ACT_TRACE")
+    if "defaultErrnoRet" in seccomp and seccomp["defaultAction"] not in with_errno:
+        problem = f"{seccomp['defaultAction']} returns no errno"
+        raise InvalidSpec(f"{pointer}/defaultErrnoRet", problem)
+    if seccomp.get("listenerMetadata") and not seccomp.get("listenerPath"):
+        raise InvalidSpec(f"{pointer}/listenerMetadata", "needs a listenerPath")
+    for index, rule in enumerate(seccomp.get("syscalls", ())):
+        place = f"{pointer}/syscalls/{index}"
+        if not rule["names"]:
+            raise InvalidSpec(f"{place}/names", "must name a system call")
+        if "errnoRet" in rule and rule["action"] not in with_errno:
+            raise InvalidSpec(f"{place}/errnoRet", f"{rule['action']} returns no errno")
+
+
+def _absolute(path: str, pointer: str) -> None:
+    if not path.startswith("/"):
+        raise InvalidSpec(pointer, f"is {path!r} but must be an absolute path")
+
+
+def _cpu_list(text: str, pointer: str) -> None:
+    if not _CPU_LIST_LETTERS.issuperset(text):
+        raise InvalidSpec(pointer, f"is {text!r} but must be a list such as 0-3,7")

@@ -1,0 +1,129 @@
+"""Compile a runtime spec into a plan.
+
+Pure: what the host can do comes in as Features, what the caller wants beside the spec as Launch;
+nothing is read, nothing is changed.  The order of a plan::
+
+    HOST    directory and files of the container, its cgroups and limits, trees of the host
+            spawn (clone3) . id maps
+    CHILD       cgroups of v1 . namespaces . mounts . devices . names . pivot_root . limits . session . streams
+                capabilities . user . filters . exec
+    HOST    supervise
+
+A field of the spec that no step can be made for is refused, never ignored.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cloche.errors import Unsupported
+from cloche.plan import (
+    cgroups,
+    devices,
+    mounts,
+    namespaces,
+    overlay,
+    privileges,
+    process,
+    root,
+    steps,
+)
+from cloche.plan.launch import Launch
+from cloche.plan.situation import Situation, situation
+from cloche.plan.steps import Plan, Step
+
+if TYPE_CHECKING:
+    from cloche.kernel.features import Features
+    from cloche.oci.spec import Spec
+
+_CGROUP_SLOT = 0
+_USER_SLOT = 1
+
+_UNSUPPORTED = (
+    "hooks",
+    "linux.intelRdt",
+    "linux.memoryPolicy",
+    "linux.mountLabel",
+    "linux.netDevices",
+    "linux.timeOffsets",
+    "process.execCPUAffinity",
+    "process.ioPriority",
+    "process.scheduler",
+)
+
+
+def compile(spec: Spec, features: Features, launch: Launch) -> Plan:
+    """Return the plan that builds the container a spec describes.
+
+    The spec must have passed ``cloche.oci.validate`` or come from this program.  Raises
+    InvalidSpec, Unsupported or ControllerUnavailable for what can't be done.
+    """
+    _refuse_unsupported(spec)
+    facts = situation(spec, features, launch)
+    group = cgroups.placement(facts)
+    trees, slots = root.host_trees(facts)
+    plan = _directory(facts)
+    plan += mounts.missing_sources(facts)
+    plan += overlay.mount_point(facts)
+    plan += cgroups.create(group, _CGROUP_SLOT)
+    plan.append(process.streams(facts))
+    plan += trees
+    plan += namespaces.before_spawn(facts, _USER_SLOT)
+    plan.append(
+        namespaces.spawn(
+            facts, cgroup_slot=cgroups.birth_slot(group, _CGROUP_SLOT), user_slot=_USER_SLOT
+        )
+    )
+    plan += namespaces.id_maps(facts)
+    plan += cgroups.join(group)  # as long as the child's ids are the launcher's
+    plan += namespaces.inside(facts)
+    plan += root.build(facts, slots)
+    plan += devices.devices(facts)
+    plan += namespaces.names_and_network(facts)
+    plan += root.enter(facts)
+    plan += privileges.limits(facts)
+    plan += process.settle(facts)
+    plan += privileges.drop(facts)
+    plan += process.start(facts)
+    plan += privileges.filters_at_the_end(facts)
+    plan.append(process.become(facts))
+    plan.append(process.watch(facts))
+    return Plan(tuple(plan))
+
+
+def _directory(facts: Situation) -> list[Step]:
+    launch = facts.launch
+    why = "where what is known of running containers is kept"
+    plan = [
+        steps.make_dir(launch.state, 0o711, keep=True, why=why),
+        steps.make_dir(f"{launch.state}/containers", 0o711, keep=True, why=why),
+        steps.make_dir(launch.directory, 0o711, why="the container's own directory"),
+        steps.lock(
+            launch.directory, why="once the lock is free, any later command may clean up after it"
+        ),
+    ]
+    if launch.name:
+        names = f"{launch.state}/names"
+        plan.append(steps.make_dir(names, 0o711, keep=True, why=why))
+        plan.append(
+            steps.make_link(
+                f"../containers/{launch.id}",
+                f"{names}/{launch.name}",
+                why="a link can be made only once, so that the name is taken by one alone",
+            )
+        )
+    plan += [
+        steps.make_file(f"{launch.directory}/{name}", 0o644, data, why="a file for the container")
+        for name, data in launch.files
+    ]
+    return plan
+
+
+def _refuse_unsupported(spec: Spec) -> None:
+    for path in _UNSUPPORTED:
+        value: object = spec
+        for name in path.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        if value:
+            pointer = path.replace(".", "/")
+            raise Unsupported(f"config.json: /{pointer}: isn't supported yet")

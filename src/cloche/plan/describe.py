@@ -1,0 +1,265 @@
+"""What each step does, in words.
+
+One short function for every operation; a test holds this table against the catalogue.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+
+from cloche.kernel import capabilities, flags
+from cloche.plan.steps import HOST, NO_SLOT, STDIO_INHERIT, STDIO_NULL, STDIO_PIPE, Step, Value
+
+
+def what(step: Step) -> str:
+    """Return what a step does, as one clause in the imperative."""
+    return _CLAUSES[step.operation.name](_Arguments(step))
+
+
+class _Arguments:
+    """A step's arguments as attributes, typed for the sentences that use them."""
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+        self._values = {
+            name: value
+            for (name, _), value in zip(step.operation.parameters, step.arguments, strict=True)
+        }
+
+    def raw(self, name: str) -> Value:
+        return self._values[name]
+
+    def text(self, name: str) -> str:
+        return str(self._values[name])
+
+    def number(self, name: str) -> int:
+        value = self._values[name]
+        assert isinstance(value, int)
+        return value
+
+    def words(self, name: str) -> tuple[str, ...]:
+        value = self._values[name]
+        assert isinstance(value, tuple)
+        return value
+
+    def blob(self, name: str) -> bytes:
+        value = self._values[name]
+        assert isinstance(value, bytes)
+        return value
+
+
+def kinds(bits: int) -> str:
+    """Name the namespaces in a set of ``CLONE_NEW*``, or "none"."""
+    return ", ".join(name for name, bit in flags.NAMESPACE_KINDS.items() if bits & bit) or "none"
+
+
+_ATTRIBUTE_WORDS = (
+    (flags.MOUNT_ATTR_RDONLY, "ro"),
+    (flags.MOUNT_ATTR_NOSUID, "nosuid"),
+    (flags.MOUNT_ATTR_NODEV, "nodev"),
+    (flags.MOUNT_ATTR_NOEXEC, "noexec"),
+    (flags.MOUNT_ATTR_NOATIME, "noatime"),
+    (flags.MOUNT_ATTR_STRICTATIME, "strictatime"),
+    (flags.MOUNT_ATTR_NODIRATIME, "nodiratime"),
+    (flags.MOUNT_ATTR_NOSYMFOLLOW, "nosymfollow"),
+)
+
+
+def attribute_words(bits: int) -> list[str]:
+    """Name the ``MOUNT_ATTR_*`` in a set, as mount(8) calls them."""
+    return [word for bit, word in _ATTRIBUTE_WORDS if bits & bit]
+
+
+_PROPAGATION_WORDS = (
+    (flags.MS_PRIVATE, "private"),
+    (flags.MS_SLAVE, "slave"),
+    (flags.MS_SHARED, "shared"),
+    (flags.MS_UNBINDABLE, "unbindable"),
+)
+
+
+def propagation_word(bits: int) -> str:
+    """Name a propagation, with "r" before it when recursive."""
+    word = next((word for bit, word in _PROPAGATION_WORDS if bits & bit), "")
+    return f"r{word}" if word and bits & flags.MS_REC else word
+
+
+def _in_brackets(words: list[str]) -> str:
+    return f" ({', '.join(words)})" if words else ""
+
+
+def _mount(a: _Arguments) -> str:
+    words = attribute_words(a.number("attributes")) + list(a.words("options"))
+    where = a.text("path") if a.step.operation.name == "mount_on_host" else a.text("dest")
+    return f"mount a new {a.text('fstype')} at {where}{_in_brackets(words)}"
+
+
+def _bind(a: _Arguments) -> str:
+    words = attribute_words(a.number("set"))
+    words += [f"r{word}" for word in attribute_words(a.number("set_recursive"))]
+    propagation = propagation_word(a.number("propagation"))
+    words += [propagation] if propagation else []
+    beneath = " with all mounts beneath" if a.number("recursive") else ""
+    return f"bind {a.text('source')}{beneath} at {a.text('dest')}{_in_brackets(words)}"
+
+
+def _attributes(a: _Arguments) -> str:
+    words = [f"+{word}" for word in attribute_words(a.number("set"))]
+    words += [f"-{word}" for word in attribute_words(a.number("clear"))]
+    beneath = " and all mounts beneath" if a.number("recursive") else ""
+    return f"change the mount at {a.text('dest')}{beneath}{_in_brackets(words)}"
+
+
+def _node(a: _Arguments) -> str:
+    mode = a.number("mode")
+    kind = "block" if stat.S_ISBLK(mode) else "FIFO" if stat.S_ISFIFO(mode) else "character"
+    number = "" if stat.S_ISFIFO(mode) else f" {a.number('major')}:{a.number('minor')}"
+    return f"make the {kind} device{number} at {a.text('dest')} (mode {mode & 0o7777:o})"
+
+
+def _capabilities(a: _Arguments) -> str:
+    words = []
+    for name in ("effective", "permitted", "inheritable", "ambient"):
+        words.append(f"{name} {_capability_names(a.number(name))}")
+    same = a.number("effective") == a.number("permitted")
+    if same:
+        words[:2] = [f"effective and permitted {_capability_names(a.number('effective'))}"]
+    return f"set the capabilities: {'; '.join(words)}"
+
+
+def _capability_names(bits: int) -> str:
+    names = capabilities.names(bits)
+    if len(names) > 30:
+        return f"all {len(names)}"
+    return " ".join(name.removeprefix("CAP_").lower() for name in names) or "none"
+
+
+def _stdio(a: _Arguments) -> str:
+    words = {STDIO_INHERIT: "the caller's", STDIO_NULL: "/dev/null", STDIO_PIPE: "a pipe"}
+    streams = [
+        f"{name} {words.get(a.number(name), 'the container terminal')}"
+        for name in ("stdin", "stdout", "stderr")
+    ]
+    return f"choose {', '.join(streams)}"
+
+
+def _identity(a: _Arguments) -> str:
+    packed = a.blob("groups")
+    groups = [int.from_bytes(packed[at : at + 4], "little") for at in range(0, len(packed), 4)]
+    extra = ""
+    if a.number("set_groups"):
+        extra = f", other groups {', '.join(map(str, groups)) or 'none'}"
+    return f"become uid {a.number('uid')}, gid {a.number('gid')}{extra}"
+
+
+def _rlimit(a: _Arguments) -> str:
+    names = {number: name for name, number in flags.RLIMITS.items()}
+    soft, hard = (
+        "unlimited" if a.number(name) < 0 else str(a.number(name)) for name in ("soft", "hard")
+    )
+    number = a.number("resource")
+    return f"limit {names.get(number, str(number))} to {soft}, at most {hard}"
+
+
+def _spawn(a: _Arguments) -> str:
+    where = "" if a.number("cgroup") == NO_SLOT else ", born in its cgroup"
+    return f"clone a child with new namespaces: {kinds(a.number('kinds'))}{where}"
+
+
+def _supervise(a: _Arguments) -> str:
+    timeout = a.number("timeout_ms")
+    limit = f", for at most {timeout / 1000:g} s" if timeout else ""
+    return f"wait for the container{limit}"
+
+
+def _landlock(a: _Arguments) -> str:
+    return (
+        f"allow only reading beneath {', '.join(a.words('readonly')) or 'nothing'} "
+        f"and writing beneath {', '.join(a.words('writable')) or 'nothing'}"
+    )
+
+
+def _mapping(a: _Arguments) -> str:
+    ids = "group" if a.number("group") else "user"
+    lines = [
+        f"{count} from {inside} inside to {outside} outside"
+        for inside, outside, count in (
+            line.split() for line in a.text("map").splitlines()
+        )
+    ]
+    return f"map {ids} ids: {'; '.join(lines)}"
+
+
+def _open_root(a: _Arguments) -> str:
+    bound = ", bound onto itself" if a.number("clone") else ""
+    return f"open {a.text('path')} as the root{bound}"
+
+
+_CLAUSES: dict[str, Callable[[_Arguments], str]] = {
+    "make_dir": lambda a: f"make the directory {a.text('path')}"
+    + (" if it isn't there" if a.number("keep") else ""),
+    "make_file": lambda a: f"make the file {a.text('path')} ({len(a.blob('data'))} bytes)",
+    "make_link": lambda a: f"make the link {a.text('path')} to {a.text('target')}",
+    "lock": lambda a: f"lock {a.text('path')}",
+    "cgroup_parent": lambda a: f"make the cgroup {a.text('path')} if it isn't there",
+    "cgroup_create": lambda a: f"make the cgroup {a.text('path')}",
+    "cgroup_set": lambda a: f"set {a.text('path')} to {a.text('value')}",
+    "cgroup_open": lambda a: f"open the cgroup {a.text('path')}",
+    "cgroup_join": lambda a: f"move the child into {a.text('path')}",
+    "open_namespace": lambda a: f"open the {kinds(a.number('kind'))} namespace {a.text('path')}",
+    "join_namespace": lambda a: f"join the {kinds(a.number('kind'))} namespace {a.text('path')}",
+    "join_process": lambda a: f"join process {a.number('pid')} in {kinds(a.number('kinds'))}",
+    "spawn": _spawn,
+    "unshare": lambda a: f"make a new {kinds(a.number('kinds'))} namespace",
+    "deny_setgroups": lambda a: "forbid setgroups in the user namespace",
+    "id_map": _mapping,
+    "id_map_program": lambda a: f"map ids with {' PID '.join((a.words('argv')[0], ''))}"
+    + " ".join(a.words("argv")[1:]),
+    "hostname": lambda a: f"set the hostname to {a.text('name')}",
+    "domainname": lambda a: f"set the domain name to {a.text('name')}",
+    "loopback_up": lambda a: "bring up the loopback interface",
+    "propagation": lambda a: f"make every mount {propagation_word(a.number('flags'))}",
+    "open_tree": lambda a: f"take a clone of the mount {a.text('source')}",
+    "mount_on_host": _mount,
+    "make_dir_on_mount": lambda a: f"make the directory {a.text('path')}",
+    "open_root": _open_root,
+    "mount": _mount,
+    "bind": _bind,
+    "mount_attributes": _attributes,
+    "make_dir_in_root": lambda a: f"make the directory {a.text('dest')}",
+    "make_link_in_root": lambda a: f"make the link {a.text('dest')} to {a.text('target')}",
+    "make_node": _node,
+    "console": lambda a: f"open a pseudo-terminal as {a.text('dest')}",
+    "mask": lambda a: f"hide {a.text('dest')}",
+    "readonly": lambda a: f"make {a.text('dest')} read-only",
+    "sysctl": lambda a: f"set /proc/sys/{a.text('path')} to {a.text('value')}",
+    "pivot_root": lambda a: "make the root the only one: pivot, and detach the host's",
+    "chdir": lambda a: f"enter {a.text('path')}",
+    "keyring": lambda a: "join a new session keyring",
+    "rlimit": _rlimit,
+    "oom_score_adj": lambda a: f"set the OOM score adjustment to {a.number('value')}",
+    "personality": lambda a: f"set the personality to {a.number('persona'):#x}",
+    "umask": lambda a: f"set the umask to {a.number('mask'):04o}",
+    "lsm_label": lambda a: f"ask for the security label {a.text('label')} on exec",
+    "bounding_set": lambda a: f"bound the capabilities to {_capability_names(a.number('keep'))}",
+    "identity": _identity,
+    "capabilities": _capabilities,
+    "no_new_privs": lambda a: "set no_new_privs",
+    "landlock": _landlock,
+    "seccomp": lambda a: f"install a system call filter of {len(a.blob('program')) // 8} "
+    "instructions",
+    "stdio": _stdio,
+    "adopt_stdio": lambda a: "put the streams in place",
+    "session": lambda a: "start a session",
+    "parent_death_signal": lambda a: f"have signal {a.number('signal')} sent when the launcher dies",
+    "close_fds": lambda a: f"let no file descriptor from {a.number('first')} up survive exec",
+    "init": lambda a: "stay as PID 1, go on as its child",
+    "exec": lambda a: f"execute {' '.join(a.words('argv'))}",
+    "supervise": _supervise,
+}
+
+
+def stage_word(step: Step) -> str:
+    """Return "host" or "child"."""
+    return "host" if step.stage == HOST else "child"

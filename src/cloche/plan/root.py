@@ -1,0 +1,141 @@
+"""The wall of the root: what the container can touch.
+
+The child sees the host's mounts first, in a copy of the mount namespace that is made private.
+It then builds the container's root there and moves into it::
+
+    /                                     the host's, private copy
+    +-- <state>/containers/<id>/scratch   a tmpfs, only for a throw-away overlay
+    |   +-- upper0, work0 ...             what the container writes
+    |   +-- root                          the overlay: the container's root
+    |       +-- proc dev sys ...          mounts of the spec, in order
+    +-- or the bundle's root directory, bound onto itself
+
+    pivot_root: the container's root becomes /, the host's mounts are detached with all theirs.
+"""
+
+from __future__ import annotations
+
+from cloche.errors import Unsupported
+from cloche.kernel import flags
+from cloche.plan import overlay, steps
+from cloche.plan.mounts import mount_steps, parse
+from cloche.plan.situation import Situation
+from cloche.plan.steps import Step
+
+FIRST_TREE_SLOT = 4
+"""Slots below are for cgroups and namespaces."""
+
+_PROPAGATIONS = {
+    "private": flags.MS_PRIVATE,
+    "slave": flags.MS_SLAVE,
+    "shared": flags.MS_SHARED,
+    "unbindable": flags.MS_UNBINDABLE,
+}
+
+
+def host_trees(situation: Situation) -> tuple[list[Step], dict[int, int]]:
+    """Open the bind sources that only the host may open, before the child leaves it.
+
+    Returns the steps, and by the index of a mount the slot of its tree.  These are all sources when
+    the container has a user namespace and the launcher is privileged (its root then lacks the
+    host root's way through closed directories), and those whose propagation is shared or slave:
+    a clone taken in the host's namespace stays in its peer group, while the child's own copy is
+    made private as a whole.
+    """
+    plan = []
+    slots: dict[int, int] = {}
+    for index, mount in enumerate(situation.spec.get("mounts", [])):
+        parsed = parse(mount, situation, index)
+        connected = parsed.propagation & (flags.MS_SHARED | flags.MS_SLAVE)
+        if not parsed.is_bind:
+            continue
+        if connected and not situation.host_is_privileged:
+            raise Unsupported(
+                f"mount {mount['destination']}: only root can share mounts with the host",
+                hint="leave out the propagation option; private is the default",
+            )
+        if connected or (situation.in_user_namespace and situation.host_is_privileged):
+            slot = FIRST_TREE_SLOT + len(slots)
+            if slot >= steps.SLOTS:
+                raise Unsupported(
+                    f"more than {steps.SLOTS - FIRST_TREE_SLOT} mounts from the host in a "
+                    "container with its own users"
+                )
+            slots[index] = slot
+            plan.append(
+                steps.open_tree(
+                    slot,
+                    mount.get("source", ""),
+                    recursive=parsed.recursive,
+                    why="taken while the host's privileges and peer groups are still at hand",
+                )
+            )
+    return plan, slots
+
+
+def build(situation: Situation, slots: dict[int, int]) -> list[Step]:
+    """Open the root and mount everything in it, up to where devices come."""
+    plan = [
+        steps.propagation(
+            flags.MS_PRIVATE | flags.MS_REC,
+            why="nothing that is mounted from here on may reach the host, nor the reverse",
+        )
+    ]
+    plan += overlay.scratch(situation)
+    if overlay.is_root(situation):
+        plan.append(
+            steps.open_root(
+                overlay.root_path(situation),
+                clone=False,
+                why="every path from here on is resolved beneath it",
+            )
+        )
+    else:
+        plan.append(
+            steps.open_root(
+                overlay.lower(situation),
+                clone=True,
+                why="pivot_root wants a mount point; paths from here on are resolved beneath it",
+            )
+        )
+    for index, mount in enumerate(situation.spec.get("mounts", [])):
+        plan += mount_steps(mount, situation, index, slots.get(index))
+    return plan
+
+
+def enter(situation: Situation) -> list[Step]:
+    """Hide what must not be seen, and make the root the only one there is."""
+    linux = situation.spec.get("linux", {})
+    plan = [
+        steps.sysctl(
+            name.replace(".", "/"), value, why="a kernel parameter of the container's namespaces"
+        )
+        for name, value in sorted(linux.get("sysctl", {}).items())
+    ]
+    plan += [
+        steps.readonly(path, why="the kernel's knobs can be read but not turned")
+        for path in linux.get("readonlyPaths", [])
+    ]
+    plan += [
+        steps.mask(path, why="tells of the host, or lets it be attacked")
+        for path in linux.get("maskedPaths", [])
+    ]
+    plan.append(
+        steps.pivot_root(why="unlike after a chroot, no path or file leads back to the host")
+    )
+    propagation = linux.get("rootfsPropagation", "")
+    if propagation.removeprefix("r") not in ("", "private"):
+        recursive = flags.MS_REC if propagation.startswith("r") else 0
+        plan.append(
+            steps.propagation(
+                _PROPAGATIONS[propagation.removeprefix("r")] | recursive,
+                why="how mounts made in the container spread there",
+            )
+        )
+    if situation.spec.get("root", {}).get("readonly", False):
+        plan.append(
+            steps.mount_attributes(
+                "/", set=flags.MOUNT_ATTR_RDONLY, why="the root can be read but not written"
+            )
+        )
+    return plan

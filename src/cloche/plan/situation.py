@@ -1,0 +1,98 @@
+"""What a plan's parts must know of each other, found out once before any step is written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from cloche.errors import InvalidSpec
+from cloche.kernel import flags
+from cloche.plan.launch import Launch
+
+if TYPE_CHECKING:
+    from cloche.kernel.features import Features
+    from cloche.oci.spec import IDMapping, Spec
+
+
+class Joined(NamedTuple):
+    """A namespace that the container shares instead of getting a new one."""
+
+    kind: int
+    path: str
+
+
+class Situation(NamedTuple):
+    """One launch: its inputs, and what follows from them for more than one wall."""
+
+    spec: Spec
+    features: Features
+    launch: Launch
+    new: int
+    """``CLONE_NEW*`` of every namespace to be made."""
+    joined: tuple[Joined, ...]
+    uid_mappings: tuple[IDMapping, ...]
+    gid_mappings: tuple[IDMapping, ...]
+
+    @property
+    def in_user_namespace(self) -> bool:
+        """Whether the container's capabilities count only in a user namespace of its own."""
+        return self.makes(flags.CLONE_NEWUSER) or self.joins(flags.CLONE_NEWUSER) is not None
+
+    @property
+    def host_is_privileged(self) -> bool:
+        """Whether the launcher itself may mount."""
+        return self.features.may("CAP_SYS_ADMIN")
+
+    @property
+    def host_maps_any_id(self) -> bool:
+        """Whether the launcher may write any id map, without newuidmap."""
+        return self.features.may("CAP_SETUID")
+
+    def makes(self, kind: int) -> bool:
+        """Whether a new namespace of this kind is made."""
+        return bool(self.new & kind)
+
+    def joins(self, kind: int) -> str | None:
+        """Return the path of the namespace of this kind to be joined, if any."""
+        return next((joined.path for joined in self.joined if joined.kind == kind), None)
+
+    def maps_gid(self, gid: int) -> bool:
+        """Whether a group id exists in the container."""
+        if not self.makes(flags.CLONE_NEWUSER):
+            return True
+        return any(
+            mapping["containerID"] <= gid < mapping["containerID"] + mapping["size"]
+            for mapping in self.gid_mappings
+        )
+
+
+def situation(spec: Spec, features: Features, launch: Launch) -> Situation:
+    """Sort out a spec's namespaces.
+
+    Raises InvalidSpec for what contradicts itself or can't be built.
+    """
+    linux = spec.get("linux", {})
+    new = 0
+    joined = []
+    for index, namespace in enumerate(linux.get("namespaces", [])):
+        kind = flags.NAMESPACE_KINDS[namespace["type"]]
+        path = namespace.get("path", "")
+        if path:
+            joined.append(Joined(kind, path))
+        else:
+            new |= kind
+        if namespace["type"] == "time" or (path and kind == flags.CLONE_NEWNS):
+            raise InvalidSpec(
+                f"/linux/namespaces/{index}",
+                f"a {'shared mount' if path else 'time'} namespace isn't supported yet",
+            )
+    if not new & flags.CLONE_NEWNS:
+        raise InvalidSpec("/linux/namespaces", "a mount namespace is needed to build a root in")
+    return Situation(
+        spec,
+        features,
+        launch,
+        new,
+        tuple(joined),
+        tuple(linux.get("uidMappings", [])),
+        tuple(linux.get("gidMappings", [])),
+    )

@@ -1,0 +1,1 @@
+"""Where root directories come from: the machine's own programs, and the image ``host``."""

@@ -1,0 +1,1 @@
+"""The life of a container, from a plan to its exit record."""

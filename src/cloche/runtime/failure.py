@@ -1,0 +1,203 @@
+"""Turn a failed step's record into an error that says what happened and what to do.
+
+The launcher records facts only: which step, which system call, which path, which errno, and for a
+program that can't be executed the first bytes of its file.  What they mean is worked out here,
+afterwards, by a process that has time.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+
+from cloche.errors import StepFailed
+from cloche.plan.describe import what
+from cloche.plan.steps import Plan, Step
+from cloche.runtime.records import Failure
+
+_ELF_MACHINES = {
+    3: "i386",
+    8: "mips",
+    20: "ppc",
+    21: "ppc64",
+    22: "s390x",
+    40: "arm",
+    62: "x86_64",
+    183: "aarch64",
+    243: "riscv64",
+    258: "loongarch64",
+}
+"""``e_machine``, from <linux/elf-em.h>, by the names of uname(2)."""
+_PT_INTERP = 3
+
+
+def error(plan: Plan, failure: Failure) -> StepFailed:
+    """Return the error for a failure that the launcher recorded."""
+    step = plan.steps[failure.step]
+    if step.operation.name == "exec":
+        message, hint = _exec(step, failure)
+        return _error(step, failure, message, hint)
+    return _error(step, failure, "", _hint(step, failure))
+
+
+def exit_code(plan: Plan, failure: Failure) -> int:
+    """Return the exit code that tells of a failure: 127, 126 or 125, as docker's."""
+    if plan.steps[failure.step].operation.name != "exec":
+        return 125
+    return 127 if failure.errno in (errno.ENOENT, errno.ENOTDIR) and not failure.head else 126
+
+
+def _error(step: Step, failure: Failure, message: str, hint: str) -> StepFailed:
+    if not message:
+        code = errno.errorcode.get(failure.errno, str(failure.errno))
+        reason = os.strerror(failure.errno).lower()
+        where = f" {failure.path}" if failure.path else ""
+        message = (
+            f"step {failure.step} failed: {what(step)}: {failure.call}{where}: {reason} ({code})"
+        )
+    return StepFailed(
+        step.operation.name,
+        failure.call,
+        failure.path,
+        failure.errno,
+        message=message,
+        hint=hint,
+    )
+
+
+def _exec(step: Step, failure: Failure) -> tuple[str, str]:
+    argv = step.argument("argv")
+    assert isinstance(argv, tuple)
+    program = argv[0]
+    path = failure.path or program
+    if failure.errno == errno.EISDIR:
+        return f"{path} is a directory, not a program", ""
+    if failure.head.startswith(b"#!"):
+        return _script(path, failure)
+    if failure.head.startswith(b"\x7fELF"):
+        return _elf(path, failure)
+    if failure.errno in (errno.ENOENT, errno.ENOTDIR):
+        if "/" in program:
+            return f"{program}: no such file in the container", ""
+        return (
+            f"{program}: not found in the container's PATH",
+            "give the path of the program, or another PATH with -e PATH=...",
+        )
+    if failure.errno in (errno.EACCES, errno.EPERM):
+        return (
+            f"{path}: permission denied",
+            "is it executable for the container's user, and its file system not mounted noexec?",
+        )
+    if failure.errno == errno.ENOEXEC:
+        kind = "an empty file" if not failure.head else "neither a script with #! nor an ELF file"
+        return f"{path} can't be executed: it is {kind}", "run it with its interpreter, as in sh FILE"
+    if failure.errno == errno.E2BIG:
+        return f"{path}: arguments and environment are too long together", ""
+    code = errno.errorcode.get(failure.errno, str(failure.errno))
+    return f"{path} can't be executed: {os.strerror(failure.errno).lower()} ({code})", ""
+
+
+def _script(path: str, failure: Failure) -> tuple[str, str]:
+    line = failure.head[2:].split(b"\n", 1)[0]
+    interpreter = line.strip(b" \t\r").split(None, 1)[0] if line.strip() else b""
+    name = interpreter.decode("utf-8", "replace")
+    if line.endswith(b"\r"):
+        return (
+            f"{path}: its first line ends in a carriage return, so the kernel looks for the "
+            f"interpreter {name + chr(13)!r}",
+            "the file has the line ends of Windows: convert it with dos2unix or sed 's/\\r$//'",
+        )
+    if not name:
+        return f"{path}: its first line names no interpreter after #!", ""
+    if failure.errno in (errno.ENOENT, errno.ENOTDIR):
+        return f"{path}: its interpreter {name} isn't there in the container", ""
+    if failure.errno in (errno.EACCES, errno.EPERM):
+        return f"{path}: permission denied, for it or for its interpreter {name}", ""
+    reason = os.strerror(failure.errno).lower()
+    return f"{path}: can't be executed by its interpreter {name}: {reason}", ""
+
+
+def _elf(path: str, failure: Failure) -> tuple[str, str]:
+    machine = elf_machine(failure.head)
+    own = os.uname().machine
+    if failure.errno == errno.ENOEXEC:
+        if machine and machine != own:
+            return (
+                f"{path} is a program for {machine}, and this machine is {own}",
+                "use a root for this architecture, or register qemu-user with binfmt_misc",
+            )
+        return f"{path} is an ELF file that this kernel can't execute", ""
+    if failure.errno == errno.ENOENT:
+        interpreter = elf_interpreter(failure.head)
+        if interpreter:
+            return (
+                f"{path}: its dynamic loader {interpreter} isn't there in the container",
+                "copy it with its libraries: cloche rootfs from-host does that",
+            )
+    if failure.errno in (errno.EACCES, errno.EPERM):
+        return (
+            f"{path}: permission denied",
+            "is it executable for the container's user, and its file system not mounted noexec?",
+        )
+    code = errno.errorcode.get(failure.errno, str(failure.errno))
+    return f"{path} can't be executed: {os.strerror(failure.errno).lower()} ({code})", ""
+
+
+def elf_machine(head: bytes) -> str:
+    """Return the architecture of an ELF file from its first bytes, or an empty string."""
+    if len(head) < 20 or head[5] not in (1, 2):
+        return ""
+    order = "<" if head[5] == 1 else ">"
+    number = struct.unpack_from(f"{order}H", head, 18)[0]
+    return _ELF_MACHINES.get(number, f"machine {number}")
+
+
+def elf_interpreter(head: bytes) -> str:
+    """Return the dynamic loader that an ELF file names, if its first bytes tell: elf(5)."""
+    if len(head) < 64 or head[4] not in (1, 2) or head[5] not in (1, 2):
+        return ""
+    order = "<" if head[5] == 1 else ">"
+    wide = head[4] == 2
+    header, sizes = (32, 54) if wide else (28, 42)
+    offset = struct.unpack_from(f"{order}{'Q' if wide else 'I'}", head, header)[0]
+    size, count = struct.unpack_from(f"{order}HH", head, sizes)
+    for index in range(count):
+        at = offset + index * size
+        if at + (56 if wide else 32) > len(head):
+            break
+        if struct.unpack_from(f"{order}I", head, at)[0] != _PT_INTERP:
+            continue
+        if wide:
+            start, length = struct.unpack_from(f"{order}Q16xQ", head, at + 8)
+        else:
+            start, length = struct.unpack_from(f"{order}I8xI", head, at + 4)
+        return head[start : start + length].split(b"\0", 1)[0].decode("utf-8", "replace")
+    return ""
+
+
+def _hint(step: Step, failure: Failure) -> str:
+    name = step.operation.name
+    if failure.call == "readback":
+        return "the kernel took the limit but keeps another value; choose one that it can keep"
+    if name in ("spawn", "unshare") and failure.errno in (errno.EPERM, errno.ENOSPC):
+        return "this machine doesn't let you make these namespaces; see: cloche features"
+    if name == "spawn" and failure.errno == errno.EAGAIN:
+        return "too many processes or namespaces; see ulimit -u and /proc/sys/user"
+    if name in ("cgroup_create", "cgroup_set", "cgroup_join") and failure.errno in (
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+    ):
+        return "limits need a cgroup that you may write to; see: cloche features"
+    if name == "rlimit" and failure.errno == errno.EPERM:
+        return "raising a hard limit needs CAP_SYS_RESOURCE, which the caller doesn't have"
+    if name == "oom_score_adj" and failure.errno in (errno.EACCES, errno.EPERM):
+        return "lowering the score needs CAP_SYS_RESOURCE, which the caller doesn't have"
+    if name == "make_link" and failure.errno == errno.EEXIST:
+        return "the name is in use by a running container; choose another with --name"
+    if name == "bind" and failure.errno == errno.ENOENT and failure.call == "open_tree":
+        return "the source must exist on the host"
+    if failure.errno == errno.ENOSPC:
+        return "a disk or a kernel table is full"
+    return ""

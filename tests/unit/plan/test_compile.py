@@ -1,0 +1,278 @@
+"""From a spec to a plan: order, stages, and nothing that is asked for left out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cloche.errors import ClocheError, InvalidSpec, MissingDependency, Unsupported
+from cloche.kernel import flags
+from cloche.kernel.features import Features
+from cloche.plan import wire
+from cloche.plan.compile import compile
+from cloche.plan.launch import Launch
+from cloche.plan.steps import CHILD, HOST, NO_SLOT, Plan, Step
+
+from .conftest import V1
+
+
+def names(plan: Plan) -> list[str]:
+    """Return the operations of a plan in order."""
+    return [step.operation.name for step in plan.steps]
+
+
+def only(plan: Plan, name: str) -> Step:
+    """Return the one step of an operation."""
+    (step,) = (step for step in plan.steps if step.operation.name == name)
+    return step
+
+
+def every(plan: Plan, name: str) -> list[Step]:
+    """Return all steps of an operation."""
+    return [step for step in plan.steps if step.operation.name == name]
+
+
+def test_order(spec: Any, features: Features, launch: Launch) -> None:
+    """The host prepares, one spawn, the child builds and execs, the host supervises."""
+    plan = compile(spec, features, launch)
+    order = names(plan)
+    spawn = order.index("spawn")
+    assert all(step.stage == HOST for step in plan.steps[: spawn + 1])
+    assert order.count("spawn") == 1
+    assert order[-2:] == ["exec", "supervise"]
+    assert plan.steps[-2].stage == CHILD
+    assert order.index("lock") < spawn < order.index("open_root") < order.index("pivot_root")
+    assert order.index("pivot_root") < order.index("identity") < order.index("close_fds")
+    wire.encode(plan)
+
+
+def test_filter_before_identity_without_no_new_privs(
+    spec: Any, features: Features, launch: Launch
+) -> None:
+    """A filter needs CAP_SYS_ADMIN, so it precedes the loss of it."""
+    order = names(compile(spec, features, launch))
+    assert order.index("seccomp") < order.index("identity") < order.index("capabilities")
+    assert "no_new_privs" not in order
+
+
+def test_filter_last_with_no_new_privs(spec: Any, features: Features, launch: Launch) -> None:
+    """With no_new_privs a filter may be as narrow as it likes, so it comes last."""
+    spec["process"]["noNewPrivileges"] = True
+    order = names(compile(spec, features, launch))
+    assert order[-3:] == ["seccomp", "exec", "supervise"]
+    assert order.index("capabilities") < order.index("no_new_privs")
+
+
+def test_v2_child_is_born_in_its_cgroup(spec: Any, features: Features, launch: Launch) -> None:
+    """On v2 there is no moment in which the child runs outside its limits."""
+    spec["linux"]["cgroupsPath"] = "/cloche/abc"
+    spec["linux"]["resources"] = {"memory": {"limit": 64 << 20}}
+    plan = compile(spec, features, launch)
+    assert only(plan, "spawn").argument("cgroup") == only(plan, "cgroup_open").argument("slot")
+    values = {step.argument("path"): step for step in every(plan, "cgroup_set")}
+    limit = values["/sys/fs/cgroup/cloche/abc/memory.max"]
+    assert limit.argument("value") == limit.argument("expect") == str(64 << 20)
+    assert not every(plan, "cgroup_join")
+
+
+def test_v1_child_joins_before_its_cgroup_namespace(
+    spec: Any, features: Features, launch: Launch
+) -> None:
+    """A cgroup namespace is rooted where its maker is, so joining comes first."""
+    spec["linux"]["cgroupsPath"] = "/cloche/abc"
+    plan = compile(spec, features._replace(cgroups=V1), launch)
+    order = names(plan)
+    assert order.index("cgroup_join") < order.index("unshare")
+    assert only(plan, "unshare").argument("kinds") == flags.CLONE_NEWCGROUP
+    assert not int(only(plan, "spawn").arguments[0]) & flags.CLONE_NEWCGROUP  # type: ignore[arg-type]
+
+
+def unprivileged(features: Features) -> Features:
+    """Return the same host as an ordinary user sees it."""
+    return features._replace(uid=1000, gid=1000, user="me", capabilities=0)
+
+
+def with_own_user(spec: Any) -> Any:
+    """Add a user namespace that maps the caller alone."""
+    spec["linux"]["namespaces"].append({"type": "user"})
+    mapping = [{"containerID": 0, "hostID": 1000, "size": 1}]
+    spec["linux"].update(uidMappings=mapping, gidMappings=mapping)
+    return spec
+
+
+def test_unprivileged(spec: Any, features: Features, launch: Launch) -> None:
+    """Without privileges: own id mapped, setgroups denied, devices bound, gid=5 left out."""
+    plan = compile(with_own_user(spec), unprivileged(features), launch)
+    order = names(plan)
+    assert order.index("deny_setgroups") < order.index("id_map") < order.index("identity")
+    assert not every(plan, "make_node")
+    sources = {step.argument("source") for step in every(plan, "bind")}
+    assert {"/dev/null", "/dev/zero", "/dev/tty"} <= sources
+    (devpts,) = (step for step in every(plan, "mount") if step.argument("fstype") == "devpts")
+    assert devpts.argument("options") == ("newinstance",)
+    last = every(plan, "identity")[-1]
+    assert last.argument("set_groups") == 0
+
+
+def test_own_groups_cannot_be_set_without_range(
+    spec: Any, features: Features, launch: Launch
+) -> None:
+    """Groups that can't be had are an error, not left out."""
+    with_own_user(spec)["process"]["user"] = {"additionalGids": [4]}
+    with pytest.raises(Unsupported, match="groups"):
+        compile(spec, unprivileged(features), launch)
+
+
+def test_range_without_newuidmap(spec: Any, features: Features, launch: Launch) -> None:
+    """A range of ids without privileges needs the helpers, and the error says how to get them."""
+    with_own_user(spec)["linux"]["uidMappings"] = [
+        {"containerID": 0, "hostID": 100000, "size": 65536}
+    ]
+    with pytest.raises(MissingDependency, match="newuidmap"):
+        compile(spec, unprivileged(features), launch)
+
+
+def test_host_namespaces_in_user_namespace(spec: Any, features: Features, launch: Launch) -> None:
+    """What only the owner of a shared namespace may mount is bound from the host instead."""
+    with_own_user(spec)["linux"]["namespaces"] = [
+        {"type": kind} for kind in ("mount", "user", "uts")
+    ]
+    plan = compile(spec, unprivileged(features), launch)
+    binds = {step.argument("dest"): step for step in every(plan, "bind")}
+    for path in ("/proc", "/sys", "/dev/mqueue"):
+        assert binds[path].argument("source") == path
+        assert binds[path].argument("recursive") == 1
+    assert binds["/sys"].argument("set") == flags.MOUNT_ATTR_RDONLY
+
+
+def test_joined_namespaces(spec: Any, features: Features, launch: Launch) -> None:
+    """Shared namespaces are joined: pid by the host, user by the way of spawn, others inside."""
+    spec["linux"]["namespaces"] = [
+        {"type": "mount"},
+        {"type": "pid", "path": "/proc/7/ns/pid"},
+        {"type": "network", "path": "/proc/7/ns/net"},
+        {"type": "user", "path": "/proc/7/ns/user"},
+    ]
+    plan = compile(spec, features, launch)
+    joins = {step.argument("path"): step.stage for step in every(plan, "join_namespace")}
+    assert joins == {"/proc/7/ns/pid": HOST, "/proc/7/ns/net": CHILD}
+    assert only(plan, "spawn").argument("user") == only(plan, "open_namespace").argument("slot")
+    assert only(plan, "spawn").argument("user") != NO_SLOT
+
+
+def test_throw_away_root(spec: Any, features: Features, launch: Launch) -> None:
+    """The overlay's layers are in the scratch tmpfs, numbered, none used twice."""
+    spec["annotations"] = {"cloche.root": "overlay"}
+    spec["mounts"].append(
+        {
+            "destination": "/usr",
+            "type": "overlay",
+            "source": "overlay",
+            "options": ["lowerdir=/usr", "x-cloche.scratch"],
+        }
+    )
+    plan = compile(spec, features, launch)
+    options = [
+        option
+        for step in plan.steps
+        if "overlay" in step.arguments
+        for option in step.argument("options")  # type: ignore[union-attr]
+    ]
+    scratch = "/run/test/containers/abc/scratch"
+    assert f"upperdir={scratch}/upper0" in options
+    assert f"upperdir={scratch}/upper1" in options
+    assert "userxattr" not in options
+    made = [step.argument("path") for step in every(plan, "make_dir_on_mount")]
+    assert sorted(set(made)) == sorted(made)
+    assert only(plan, "open_root").argument("path") == f"{scratch}/root"
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("hooks", {"poststop": [{"path": "/bin/true"}]}),
+        ("linux.timeOffsets", {"boottime": {"secs": 1}}),
+        ("linux.intelRdt", {"closID": "x"}),
+        ("linux.netDevices", {"eth0": {}}),
+        ("linux.memoryPolicy", {"mode": "MPOL_BIND"}),
+        ("linux.mountLabel", "x"),
+        ("process.scheduler", {"policy": "SCHED_IDLE"}),
+        ("process.ioPriority", {"class": "IOPRIO_CLASS_IDLE"}),
+        ("process.execCPUAffinity", {"initial": "0"}),
+        ("process.apparmorProfile", "x"),
+        ("process.selinuxLabel", "x"),
+        ("linux.namespaces", [{"type": "mount"}, {"type": "time"}]),
+        ("linux.namespaces", [{"type": "pid"}]),
+        ("linux.namespaces", [{"type": "mount", "path": "/proc/1/ns/mnt"}]),
+        ("annotations", {"cloche.root": "floating"}),
+        ("annotations", {"cloche.init": "maybe"}),
+        ("annotations", {"cloche.landlock": "[]"}),
+        ("annotations", {"cloche.landlock": '{"readonly": ["x"]}'}),
+        ("linux.resources", {"memory": {"limit": 1 << 20}}),
+    ],
+)
+def test_what_cannot_be_done_is_refused(
+    spec: Any, features: Features, launch: Launch, path: str, value: object
+) -> None:
+    """A field that no step is made for stops the compilation: nothing is silently ignored."""
+    place = spec
+    *parents, name = path.split(".")
+    for parent in parents:
+        place = place.setdefault(parent, {})
+    place[name] = value
+    with pytest.raises(ClocheError) as caught:
+        compile(spec, features, launch)
+    assert isinstance(caught.value, (InvalidSpec, Unsupported))
+
+
+@pytest.mark.parametrize(
+    "mount",
+    [
+        {"destination": "/x", "type": "bind", "source": "relative"},
+        {"destination": "/x", "type": "bind", "source": "/x", "options": ["bind", "mode=1"]},
+        {"destination": "/x", "type": "bind", "source": "/x", "options": ["bind", "idmap"]},
+        {"destination": "/x", "type": "tmpfs", "options": ["tmpcopyup"]},
+        {"destination": "/x", "type": "tmpfs", "options": ["rshared", "rslave"]},
+        {"destination": "/x"},
+    ],
+)
+def test_mounts_that_cannot_be_made(
+    spec: Any, features: Features, launch: Launch, mount: dict[str, object]
+) -> None:
+    """A mount whose options can't be honoured is refused as a whole."""
+    spec["mounts"].append(mount)
+    with pytest.raises(ClocheError):
+        compile(spec, features, launch)
+
+
+def test_capabilities_no_more_than_there_are(
+    spec: Any, features: Features, launch: Launch
+) -> None:
+    """The sets stay within the caller's, and effective within permitted."""
+    spec["process"]["capabilities"] = {
+        "bounding": ["CAP_CHOWN", "CAP_SYS_RESOURCE"],
+        "permitted": ["CAP_CHOWN"],
+        "effective": ["CAP_CHOWN", "CAP_KILL"],
+        "ambient": ["CAP_KILL"],
+    }
+    limited = features._replace(capabilities=features.capabilities & ~(1 << 24))
+    step = only(compile(spec, limited, launch), "capabilities")
+    assert step.arguments == (1, 1, 0, 0)
+    assert only(compile(spec, limited, launch), "bounding_set").arguments == (1,)
+
+
+def test_shared_propagation_is_taken_from_the_host(
+    spec: Any, features: Features, launch: Launch
+) -> None:
+    """A volume that stays connected is cloned before the child's mounts are made private."""
+    spec["mounts"].append(
+        {"destination": "/v", "type": "bind", "source": "/v", "options": ["rbind", "rshared"]}
+    )
+    plan = compile(spec, features, launch)
+    tree = only(plan, "open_tree")
+    assert tree.stage == HOST
+    (bind,) = (step for step in every(plan, "bind") if step.argument("dest") == "/v")
+    assert bind.argument("slot") == tree.argument("slot")
+    with pytest.raises(Unsupported):
+        compile(with_own_user(spec), unprivileged(features), launch)
