@@ -35,9 +35,8 @@ static int open_master(struct run *run)
     }
     // Opening a device has effects, so what is opened is first made sure: in a devpts the kernel
     // alone makes files, and nothing is mounted upon this one.
-    cleanup_fd int master =
-        sys_openat2(directory, "ptmx", O_RDWR | O_NOCTTY,
-                    RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV);
+    cleanup_fd int master = sys_openat2(directory, "ptmx", O_RDWR | O_NOCTTY,
+                                        RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV);
     if (master < 0)
         return fail(run, "openat2", ptmx);
     if (fstat(master, &status))

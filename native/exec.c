@@ -57,14 +57,14 @@ int step_exec(struct run *run, const struct step *step)
     int error = ENOENT;
     for (; *candidates; candidates++) {
         execve(*candidates, argv, env);
-        bool missing = errno == ENOENT || errno == ENOTDIR;
-        if (missing && (culprit || !exists(*candidates)))
-            continue;
-        if (errno == EACCES && culprit)
+        int problem = errno;
+        bool missing = problem == ENOENT || problem == ENOTDIR;
+        bool passable = missing || problem == EACCES;
+        if (passable && (culprit || (missing && !exists(*candidates))))
             continue;
         culprit = *candidates;
-        error = errno;
-        if (!missing && error != EACCES)
+        error = problem;
+        if (!passable)
             break;
     }
     errno = error;

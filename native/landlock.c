@@ -62,11 +62,13 @@ int step_landlock(struct run *run, const struct step *step)
         sys_landlock_create_ruleset(&attributes, sizeof attributes.handled_access_fs);
     if (ruleset < 0)
         return fail(run, "landlock_create_ruleset", NULL);
-    for (char *const *path = vector_argument(step, 1); *path; path++)
+    for (char *const *path = vector_argument(step, 1); *path; path++) {
         if (allow(run, ruleset, *path, read_access))
             return -1;
-    for (char *const *path = vector_argument(step, 2); *path; path++)
+    }
+    for (char *const *path = vector_argument(step, 2); *path; path++) {
         if (allow(run, ruleset, *path, handled))
             return -1;
+    }
     return sys_landlock_restrict_self(ruleset) ? fail(run, "landlock_restrict_self", NULL) : 0;
 }

@@ -72,9 +72,10 @@ int make_filesystem(struct run *run, const struct filesystem *filesystem, const 
     if (*filesystem->source &&
         sys_fsconfig(context, FSCONFIG_SET_STRING, "source", filesystem->source))
         return fail_context(run, "fsconfig", context, path);
-    for (char *const *option = filesystem->options; *option; option++)
+    for (char *const *option = filesystem->options; *option; option++) {
         if (set_option(run, context, *option, path))
             return -1;
+    }
     if (sys_fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL))
         return fail_context(run, "fsconfig", context, path);
     int mount = sys_fsmount(context, filesystem->attributes);
@@ -90,8 +91,8 @@ int clone_mount(struct run *run, int fd, bool recursive, const char *path)
     return mount >= 0 ? mount : fail(run, "open_tree", path);
 }
 
-int set_mount_attributes(struct run *run, int mount, uint64_t set, uint64_t clear,
-                         bool recursive, const char *path)
+int set_mount_attributes(struct run *run, int mount, uint64_t set, uint64_t clear, bool recursive,
+                         const char *path)
 {
     if (!set && !clear)
         return 0;

@@ -25,8 +25,8 @@ int make_filesystem(struct run *run, const struct filesystem *filesystem, const 
 int clone_mount(struct run *run, int fd, bool recursive, const char *path);
 
 // Changes MOUNT_ATTR_* of a mount, attached or detached.
-int set_mount_attributes(struct run *run, int mount, uint64_t set, uint64_t clear,
-                         bool recursive, const char *path);
+int set_mount_attributes(struct run *run, int mount, uint64_t set, uint64_t clear, bool recursive,
+                         const char *path);
 
 // Changes the propagation (MS_PRIVATE ..., with MS_REC of all mounts beneath too); 0 leaves it.
 int set_mount_propagation(struct run *run, int mount, uint64_t flags, const char *path);

@@ -25,8 +25,7 @@ static int open_mounted_proc(void)
 {
     struct statfs filesystem;
     struct stat status;
-    cleanup_fd int proc =
-        sys_openat2(AT_FDCWD, "/proc", O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
+    cleanup_fd int proc = sys_openat2(AT_FDCWD, "/proc", O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
     if (proc < 0 || fstatfs(proc, &filesystem) || fstat(proc, &status))
         return -1;
     if (filesystem.f_type != PROC_SUPER_MAGIC || status.st_ino != PROC_ROOT_INODE) {
@@ -46,6 +45,16 @@ static int open_proc(struct run *run)
     if (run->proc < 0 && errno == EPERM)
         run->proc = open_mounted_proc();
     return run->proc >= 0 ? 0 : fail(run, "fsopen", "/proc");
+}
+
+int keep_proc(struct run *run)
+{
+    for (uint32_t i = run->step->index; i < run->plan->step_count; i++) {
+        enum operation operation = run->plan->steps[i].operation;
+        if (operation == OP_OOM_SCORE_ADJ || operation == OP_LSM_LABEL || operation == OP_SYSCTL)
+            return open_proc(run);
+    }
+    return 0;
 }
 
 int write_proc(struct run *run, const char *path, const char *value)

@@ -8,5 +8,9 @@
 
 #include "launch.h"
 
+// Opens the procfs if a later step of the plan writes to it: in a user namespace the kernel gives
+// one only as long as the host's is in sight, before pivot_root. Records failure.
+int keep_proc(struct run *run);
+
 // Writes a value in one write(2). `path` is relative to /proc; records failure with it.
 int write_proc(struct run *run, const char *path, const char *value);

@@ -26,8 +26,7 @@ int step_make_node(struct run *run, const struct step *step)
 {
     const char *dest = string_argument(step, 0);
     mode_t mode = (mode_t)number_argument(step, 1);
-    dev_t device =
-        makedev((unsigned)number_argument(step, 2), (unsigned)number_argument(step, 3));
+    dev_t device = makedev((unsigned)number_argument(step, 2), (unsigned)number_argument(step, 3));
     struct component last;
     cleanup_fd int parent = open_parent_in_root(run, dest, &last);
     if (parent < 0)
@@ -54,8 +53,7 @@ static int empty_directory(struct run *run, const char *dest)
         .type = "tmpfs",
         .source = "tmpfs",
         .options = (char *const[]){"ro", "size=4k", "nr_inodes=2", "mode=0755", NULL},
-        .attributes =
-            MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC,
+        .attributes = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC,
     };
     run->empty = make_filesystem(run, &filesystem, dest);
     if (run->empty < 0)
@@ -73,8 +71,8 @@ static int empty_directory(struct run *run, const char *dest)
 static int null_device(struct run *run, const char *dest)
 {
     struct stat status;
-    cleanup_fd int mount = sys_open_tree(
-        AT_FDCWD, "/dev/null", OPEN_TREE_CLONE | AT_SYMLINK_NOFOLLOW);
+    cleanup_fd int mount =
+        sys_open_tree(AT_FDCWD, "/dev/null", OPEN_TREE_CLONE | AT_SYMLINK_NOFOLLOW);
     if (mount < 0)
         return fail(run, "open_tree", "/dev/null");
     if (fstat(mount, &status))

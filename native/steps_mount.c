@@ -81,8 +81,8 @@ int step_mount_attributes(struct run *run, const struct step *step)
     if (mount < 0)
         return fail(run, "openat2", dest);
     return set_mount_attributes(run, mount, (uint64_t)number_argument(step, 1),
-                                (uint64_t)number_argument(step, 2),
-                                number_argument(step, 3) != 0, dest);
+                                (uint64_t)number_argument(step, 2), number_argument(step, 3) != 0,
+                                dest);
 }
 
 static unsigned long classic_flags(unsigned attributes)
@@ -113,17 +113,18 @@ static int mount_classic(struct run *run, const struct filesystem *filesystem, c
         text_add(&text, text.length ? "," : "");
         text_add(&text, *option);
     }
-    if (sys_mount(filesystem->source, path, filesystem->type,
-                  classic_flags(filesystem->attributes), data))
+    if (sys_mount(filesystem->source, path, filesystem->type, classic_flags(filesystem->attributes),
+                  data))
         return fail(run, "mount", path);
     return 0;
 }
 
 static bool has_long_option(const struct filesystem *filesystem)
 {
-    for (char *const *option = filesystem->options; *option; option++)
+    for (char *const *option = filesystem->options; *option; option++) {
         if (strlen(*option) > 255)
             return true;
+    }
     return false;
 }
 

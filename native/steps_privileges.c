@@ -100,8 +100,7 @@ int step_bounding_set(struct run *run, const struct step *step)
         if (bounded < 0) // EINVAL: the kernel has no more
             return 0;
         // Dropping takes CAP_SETPCAP.
-        if (bounded && !contains(keep, capability) &&
-            prctl(PR_CAPBSET_DROP, capability, 0, 0, 0))
+        if (bounded && !contains(keep, capability) && prctl(PR_CAPBSET_DROP, capability, 0, 0, 0))
             return fail(run, "PR_CAPBSET_DROP", NULL);
     }
     return 0;
@@ -146,10 +145,11 @@ int step_capabilities(struct run *run, const struct step *step)
     if (syscall(SYS_capset, &header, sets))
         return fail(run, "capset", NULL);
     // Ambient capabilities have to be permitted and inheritable already.
-    for (unsigned capability = 0; capability < 64; capability++)
+    for (unsigned capability = 0; capability < 64; capability++) {
         if (contains(ambient, capability) &&
             prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0))
             return fail(run, "PR_CAP_AMBIENT", NULL);
+    }
     return 0;
 }
 

@@ -6,6 +6,7 @@
 
 #include "in_root.h"
 #include "mounts.h"
+#include "procfs.h"
 #include "steps.h"
 #include "syscalls.h"
 
@@ -91,6 +92,8 @@ int step_make_link_in_root(struct run *run, const struct step *step)
 int step_pivot_root(struct run *run, const struct step *step)
 {
     (void)step;
+    if (keep_proc(run))
+        return -1;
     cleanup_fd int old = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (old < 0)
         return fail(run, "open", "/");

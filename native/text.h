@@ -37,3 +37,10 @@ static inline void text_add_number(struct text *text, uint64_t number)
     } while (number);
     text_add(text, first);
 }
+
+static inline void text_cut(struct text *text, size_t length)
+{
+    if (length < text->length)
+        text->length = length;
+    text->start[text->length] = '\0';
+}

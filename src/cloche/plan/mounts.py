@@ -69,12 +69,18 @@ def parse(mount: Mount, situation: Situation, index: int) -> Parsed:
         for option in parsed.data:
             if option != CREATE_OPTION:
                 raise InvalidSpec(pointer, f"a bind mount has no option {option!r}")
+    if situation.devices_are_open and not _is_in_dev(mount["destination"]):
+        parsed = parsed._replace(set=parsed.set | flags.MOUNT_ATTR_NODEV)
     return Parsed(
         is_bind,
         bool(parsed.bind & flags.MS_REC),
         parsed.propagation[0] if parsed.propagation else 0,
         parsed,
     )
+
+
+def _is_in_dev(path: str) -> bool:
+    return path.rstrip("/") == "/dev" or path.startswith("/dev/")
 
 
 def missing_sources(situation: Situation) -> list[Step]:

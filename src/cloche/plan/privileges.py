@@ -78,6 +78,8 @@ def drop(situation: Situation) -> list[Step]:
     held = situation.features.capabilities
     if situation.in_user_namespace:
         held = (1 << situation.features.last_cap + 1) - 1
+    if situation.devices_are_open:
+        held &= ~mask(["CAP_MKNOD"])
     bounding = mask(sets.get("bounding", [])) & held
     permitted = mask(sets.get("permitted", [])) & held
     effective = mask(sets.get("effective", [])) & permitted

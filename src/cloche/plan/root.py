@@ -132,10 +132,22 @@ def enter(situation: Situation) -> list[Step]:
                 why="how mounts made in the container spread there",
             )
         )
+    plan += _root_attributes(situation)
+    return plan
+
+
+def _root_attributes(situation: Situation) -> list[Step]:
+    plan = []
     if situation.spec.get("root", {}).get("readonly", False):
         plan.append(
             steps.mount_attributes(
                 "/", set=flags.MOUNT_ATTR_RDONLY, why="the root can be read but not written"
+            )
+        )
+    if situation.devices_are_open:
+        plan.append(
+            steps.mount_attributes(
+                "/", set=flags.MOUNT_ATTR_NODEV, why="no device node in the image opens a device"
             )
         )
     return plan

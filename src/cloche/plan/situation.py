@@ -47,6 +47,17 @@ class Situation(NamedTuple):
         """Whether the launcher may write any id map, without newuidmap."""
         return self.features.may("CAP_SETUID")
 
+    @property
+    def devices_are_open(self) -> bool:
+        """Whether no cgroup and no user namespace stands before the host's devices.
+
+        The spec then has no device rules, as on cgroup v2 where they need eBPF.  Any node that
+        the container found or made would open the device itself, so it must not make any
+        (CAP_MKNOD) and none may count outside of /dev (``nodev``).
+        """
+        rules = self.spec.get("linux", {}).get("resources", {}).get("devices", [])
+        return self.host_is_privileged and not self.in_user_namespace and not rules
+
     def makes(self, kind: int) -> bool:
         """Whether a new namespace of this kind is made."""
         return bool(self.new & kind)

@@ -20,6 +20,7 @@ import fcntl
 import os
 import shutil
 import stat
+from contextlib import suppress
 
 from cloche.errors import Unsupported
 
@@ -123,8 +124,12 @@ def build(skeleton: str, host: str, layout: tuple[tuple[str, str], ...]) -> None
             hint="use --rootfs with a directory instead",
         )
     base = os.path.dirname(skeleton)
-    os.makedirs(os.path.dirname(base), mode=0o711, exist_ok=True)
-    os.makedirs(base, mode=0o755, exist_ok=True)
+    data_dir = os.path.dirname(base)
+    os.makedirs(os.path.dirname(data_dir), exist_ok=True)
+    with suppress(FileExistsError):
+        _make_dir(data_dir, 0o711)  # root of a user namespace must get through, as any other user
+    with suppress(FileExistsError):
+        _make_dir(base, 0o755)
     base_fd = os.open(base, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(base_fd, fcntl.LOCK_EX)
@@ -218,7 +223,7 @@ def _make_parents(path: str) -> None:
 
 
 def _make_dir(path: str, mode: int) -> None:
-    os.mkdir(path)
+    os.mkdir(path, 0o700)
     os.chmod(path, mode)  # mkdir's mode is cut by the umask, and widened by a set-group-ID parent
 
 

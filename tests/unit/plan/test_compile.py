@@ -276,3 +276,26 @@ def test_shared_propagation_is_taken_from_the_host(
     assert bind.argument("slot") == tree.argument("slot")
     with pytest.raises(Unsupported):
         compile(with_own_user(spec), unprivileged(features), launch)
+
+
+def test_devices_stay_closed_without_device_cgroup(
+    spec: Any, features: Features, launch: Launch
+) -> None:
+    """Where no rule guards the devices, no node can be made, and none counts outside /dev."""
+    spec["process"]["capabilities"]["bounding"].append("CAP_MKNOD")
+    spec["mounts"].append({"destination": "/v", "type": "bind", "source": "/v"})
+    plan = compile(spec, features, launch)
+    mknod = 1 << 27
+    assert not int(str(only(plan, "bounding_set").argument("keep"))) & mknod
+    attributes = {step.argument("dest"): step for step in every(plan, "mount_attributes")}
+    assert attributes["/"].argument("set") == flags.MOUNT_ATTR_NODEV
+    (volume,) = (step for step in every(plan, "bind") if step.argument("dest") == "/v")
+    assert volume.argument("set") == flags.MOUNT_ATTR_NODEV
+    (dev,) = (step for step in every(plan, "mount") if step.argument("dest") == "/dev")
+    assert not int(str(dev.argument("attributes"))) & flags.MOUNT_ATTR_NODEV
+
+    spec["linux"]["cgroupsPath"] = "/cloche/abc"
+    spec["linux"]["resources"] = {"devices": [{"allow": False, "access": "rwm"}]}
+    guarded = compile(spec, features._replace(cgroups=V1), launch)
+    assert int(str(only(guarded, "bounding_set").argument("keep"))) & mknod
+    assert not every(guarded, "mount_attributes")

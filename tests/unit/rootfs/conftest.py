@@ -12,17 +12,13 @@ import pytest
 class Toolchain:
     """Builds programs and libraries that need one another."""
 
-    def library(
-        self, path: Path, *, needs: Sequence[Path] = (), flags: Sequence[str] = ()
-    ) -> Path:
+    def library(self, path: Path, *, needs: Sequence[Path] = (), flags: Sequence[str] = ()) -> Path:
         """Build a shared library that needs others by their names, and nothing of libc."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._link(path, needs, ["-shared", "-nostdlib", f"-Wl,-soname,{path.name}", *flags], "")
         return path
 
-    def program(
-        self, path: Path, *, needs: Sequence[Path] = (), flags: Sequence[str] = ()
-    ) -> Path:
+    def program(self, path: Path, *, needs: Sequence[Path] = (), flags: Sequence[str] = ()) -> Path:
         """Build a program that needs libraries by their names, and libc."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._link(path, needs, flags, "int main(void) { return 0; }")

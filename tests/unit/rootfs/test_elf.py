@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from cloche.errors import InvalidArgument, MissingDependency
-from cloche.rootfs import elf
-from cloche.rootfs.elf import Machine
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cloche.errors import InvalidArgument, MissingDependency
+from cloche.rootfs import elf
+from cloche.rootfs.elf import Machine
 from tests.unit.rootfs.conftest import Toolchain, patch_machine
 
 

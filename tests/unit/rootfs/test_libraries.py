@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+
 from cloche.errors import ProgramNotFound
 from cloche.rootfs import elf, libraries
 from cloche.rootfs.elf import Elf, Machine
 from cloche.rootfs.libraries import Glibc, Loaded, Musl
-
 from tests.unit.rootfs.conftest import Toolchain, patch_machine
 
 OLD = "-Wl,--disable-new-dtags,-rpath,"
@@ -36,9 +36,7 @@ def test_rpath_serves_all_that_is_loaded(toolchain: Toolchain, tmp_path: Path) -
     """DT_RPATH of the program also finds what its libraries need."""
     inner = toolchain.library(tmp_path / "lib" / "libinner.so")
     outer = toolchain.library(tmp_path / "lib" / "libouter.so", needs=[inner])
-    program = toolchain.library(
-        tmp_path / "p", needs=[outer], flags=[f"{OLD}{tmp_path}/lib"]
-    )
+    program = toolchain.library(tmp_path / "p", needs=[outer], flags=[f"{OLD}{tmp_path}/lib"])
     assert found(program) == {str(outer): str(program), str(inner): str(outer)}
 
 
@@ -47,9 +45,7 @@ def test_runpath_serves_its_own_object_only(toolchain: Toolchain, tmp_path: Path
     """DT_RUNPATH of the program doesn't find what its libraries need."""
     inner = toolchain.library(tmp_path / "lib" / "libinner.so")
     outer = toolchain.library(tmp_path / "lib" / "libouter.so", needs=[inner])
-    program = toolchain.library(
-        tmp_path / "p", needs=[outer], flags=[f"{NEW}{tmp_path}/lib"]
-    )
+    program = toolchain.library(tmp_path / "p", needs=[outer], flags=[f"{NEW}{tmp_path}/lib"])
     with pytest.raises(ProgramNotFound, match=f"libinner.so not found, needed by {outer}"):
         found(program)
 
@@ -182,7 +178,7 @@ def test_cache_is_needed_for_unusual_places() -> None:
 
 
 def test_musl(tmp_path: Path) -> None:
-    """musl's loader is the C library itself, inherits run paths, and has a file of directories."""
+    """Musl's loader is the C library itself, inherits run paths, and has a file of directories."""
     path_file = tmp_path / "ld-musl-x86_64.path"
     path_file.write_text("/a:/b\n/c\n")
     loader = Musl(str(path_file))

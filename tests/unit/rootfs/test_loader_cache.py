@@ -7,10 +7,11 @@ import struct
 from pathlib import Path
 
 import pytest
-from cloche.errors import InvalidArgument
-from cloche.rootfs import loader_cache
 from hypothesis import given
 from hypothesis import strategies as st
+
+from cloche.errors import InvalidArgument
+from cloche.rootfs import loader_cache
 
 Entry = tuple[str, str, int]
 
@@ -30,9 +31,7 @@ def build(entries: list[Entry], *, old: bool = False) -> bytes:
             offsets.append(start + len(strings))
             strings += text.encode() + b"\0"
         table += struct.pack("=iIIIQ", 3, *offsets, 0, hwcap)
-    header = struct.pack(
-        "=20sIIB3xI12x", b"glibc-ld.so.cache1.1", len(entries), len(strings), 2, 0
-    )
+    header = struct.pack("=20sIIB3xI12x", b"glibc-ld.so.cache1.1", len(entries), len(strings), 2, 0)
     return prefix + header + table + strings
 
 

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from cloche.rootfs import route
 
 
@@ -36,7 +37,7 @@ def test_links(tmp_path: Path) -> None:
 
 
 def test_dot_dot_behind_a_link(tmp_path: Path) -> None:
-    """".." is the parent of where a link leads, as in the kernel."""
+    """The parent ("..") of a link is the parent of where it leads, as in the kernel."""
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "file").touch()
     (tmp_path / "link").symlink_to("a/b")

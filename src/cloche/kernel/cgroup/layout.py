@@ -107,8 +107,8 @@ class Layout(NamedTuple):
 def detect(proc: str = "/proc/self") -> Layout:
     """Find out the layout of this machine.
 
-    ``proc`` is a directory with the files ``mountinfo`` and ``cgroup``.  Raises OSError when
-    they can't be read; a machine without cgroups has a layout too.
+    ``proc`` is a directory with the files ``mountinfo`` and ``cgroup`` (which isn't there in a
+    kernel without cgroups: that is a layout too).  Raises OSError when mountinfo can't be read.
     """
     paths = _own_paths(f"{proc}/cgroup")
     named = {name for names in paths for name in names if not name.startswith("name=")}
@@ -134,8 +134,7 @@ def detect(proc: str = "/proc/self") -> Layout:
 
 def _own_paths(path: str) -> dict[tuple[str, ...], str]:
     """Read ``/proc/PID/cgroup``: lines ``number:controllers:path``, v2 without controllers."""
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        lines = [line.rstrip("\n").split(":", 2) for line in file]
+    lines = [line.split(":", 2) for line in _text(path).split("\n") if line]
     return {tuple(names.split(",")) if names else (): own for _, names, own in lines}
 
 
@@ -245,7 +244,7 @@ def _words(path: str) -> tuple[str, ...]:
 def _text(path: str) -> str:
     """Return what a file holds; nothing if it isn't there or readable."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
             return file.read()
     except OSError:
         return ""

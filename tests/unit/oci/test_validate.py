@@ -1,0 +1,226 @@
+"""What a spec mustn't contradict."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloche.errors import InvalidArgument, InvalidSpec
+from cloche.oci.validate import check_id, parse, validate
+from tests.unit.oci.full import full, pointers, replaced
+from tests.unit.oci.test_schema import JSON
+
+MINIMAL = {"ociVersion": "1.0.0", "root": {"path": "rootfs"}}
+MAPPING = {"containerID": 0, "hostID": 0, "size": 10}
+
+
+def without(kind: str) -> list[dict[str, str]]:
+    """Return the namespaces of the full spec without one."""
+    return [entry for entry in full()["linux"]["namespaces"] if entry["type"] != kind]
+
+
+def joined(kind: str) -> list[dict[str, str]]:
+    """Return the namespaces of the full spec, with one of them joined by path."""
+    return [*without(kind), {"type": kind, "path": f"/proc/1/ns/{kind}"}]
+
+
+def test_full_and_minimal_specs_are_valid() -> None:
+    """Every field, and none but the required ones, is fine."""
+    assert validate(full()) == full()
+    assert validate(MINIMAL) == MINIMAL
+
+
+def test_parse_reads_json() -> None:
+    """The text of a config.json gives the spec, and json.dumps the text again."""
+    assert parse(json.dumps(full())) == full()
+    assert parse(json.dumps(full()).encode()) == full()
+
+
+@pytest.mark.parametrize("text", ["", "{", b"\xff\xfe\xfd", "[" * 100_000, "1" * 5000])
+def test_what_is_no_json_is_refused(text: str | bytes) -> None:
+    """Text that isn't JSON, isn't Unicode, or is nested or long without end, is InvalidSpec."""
+    with pytest.raises(InvalidSpec) as caught:
+        parse(text)
+    assert caught.value.pointer == ""
+
+
+@pytest.mark.parametrize("version", ["1.0.0", "1.2.1-dev", "1.3.0+dev", "1.0.0-rc5-dev", "1.99.0"])
+def test_every_version_1_is_known(version: str) -> None:
+    """Minor versions are compatible with one another, so all of them are taken."""
+    assert validate({**MINIMAL, "ociVersion": version})
+
+
+CONTRADICTIONS: list[tuple[str, str, Any]] = [
+    # where it shows, what is changed, to what
+    ("/ociVersion", "/ociVersion", "1.0"),
+    ("/ociVersion", "/ociVersion", "1.0.x"),
+    ("/ociVersion", "/ociVersion", "1.01.0"),
+    ("/ociVersion", "/ociVersion", "2.0.0"),
+    ("/ociVersion", "/ociVersion", "0.5.0-dev"),
+    ("/root/path", "/root/path", ""),
+    ("/process/args", "/process/args", []),
+    ("/process/args/0", "/process/args/0", ""),
+    ("/process/cwd", "/process/cwd", "home"),
+    ("/process/cwd", "/process/cwd", ""),
+    ("/process/env/0", "/process/env/0", "PATH"),
+    ("/process/env/1", "/process/env/1", "=x"),
+    ("/process/capabilities/ambient/0", "/process/capabilities/ambient/0", "CHOWN"),
+    ("/process/capabilities/bounding/1", "/process/capabilities/bounding/1", "CAP_kill"),
+    ("/process/rlimits/0/type", "/process/rlimits/0/type", "RLIMIT_FUN"),
+    ("/process/rlimits/0/soft", "/process/rlimits/0/hard", 5),
+    (
+        "/process/rlimits/1/type",
+        "/process/rlimits",
+        [{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}] * 2,
+    ),
+    ("/process/execCPUAffinity/final", "/process/execCPUAffinity/final", "all"),
+    ("/mounts/0/destination", "/mounts/0/destination", ""),
+    ("/mounts/0/type", "/mounts/0/type", ""),
+    ("/mounts/1/source", "/mounts/1/source", ""),
+    ("/mounts/1/gidMappings", "/mounts/1/gidMappings", None),
+    ("/mounts/1/uidMappings/0/size", "/mounts/1/uidMappings/0/size", 0),
+    ("/hooks/poststart/0/path", "/hooks/poststart/0/path", "hook"),
+    ("/annotations/", "/annotations", {"": "x"}),
+    ("/linux/namespaces/1/type", "/linux/namespaces/1/type", "mount"),
+    ("/linux/namespaces/1/path", "/linux/namespaces/1/path", "proc/1/ns/pid"),
+    ("/hostname", "/linux/namespaces", without("uts")),
+    ("/mounts", "/linux/namespaces", without("mount")),
+    ("/linux/uidMappings", "/linux/namespaces", without("user")),
+    ("/linux/netDevices", "/linux/namespaces", without("network")),
+    ("/linux/timeOffsets", "/linux/namespaces", without("time")),
+    ("/linux/sysctl/kernel.shmmax", "/linux/namespaces", without("ipc")),
+    ("/linux/sysctl/kernel.shmmax", "/linux/namespaces", joined("ipc")),
+    ("/linux/sysctl/net.ipv4.ip_forward", "/linux/namespaces", joined("network")),
+    ("/linux/sysctl/kernel.domainname", "/linux/namespaces", joined("uts")),
+    ("/linux/sysctl/kernel.hostname", "/linux/sysctl", {"kernel.hostname": "x"}),
+    ("/linux/sysctl/vm.overcommit_memory", "/linux/sysctl", {"vm.overcommit_memory": "1"}),
+    ("/linux/sysctl/net~1..~1kernel~1x", "/linux/sysctl", {"net/../kernel/x": "1"}),
+    ("/linux/uidMappings", "/linux/uidMappings", []),
+    ("/linux/gidMappings", "/linux/gidMappings", None),
+    ("/linux/uidMappings/0/size", "/linux/uidMappings/0/size", 0),
+    ("/linux/uidMappings/0/hostID", "/linux/uidMappings/0/hostID", 2**32 - 1),
+    ("/linux/uidMappings", "/linux/uidMappings", [{**MAPPING, "hostID": n} for n in range(341)]),
+    (
+        "/linux/gidMappings/0/containerID",
+        "/linux/gidMappings",
+        [{**MAPPING, "containerID": 9, "hostID": 50}, MAPPING],
+    ),
+    (
+        "/linux/gidMappings/1/hostID",
+        "/linux/gidMappings",
+        [MAPPING, {"containerID": 20, "hostID": 5, "size": 1}],
+    ),
+    ("/linux/cgroupsPath", "/linux/cgroupsPath", "/a/../../b"),
+    ("/linux/maskedPaths/0", "/linux/maskedPaths/0", "proc/kcore"),
+    ("/linux/readonlyPaths/0", "/linux/readonlyPaths/0", ""),
+    ("/linux/devices/0/path", "/linux/devices/0/path", "dev/fuse"),
+    ("/linux/devices/0/minor", "/linux/devices/0/minor", None),
+    ("/linux/devices/1/major", "/linux/devices/1/type", "b"),
+    ("/linux/netDevices/eth0", "/linux/netDevices/eth0/name", "a name"),
+    ("/linux/netDevices/a~1b", "/linux/netDevices", {"a/b": {}}),
+    ("/linux/netDevices/0123456789abcdef", "/linux/netDevices", {"0123456789abcdef": {}}),
+    ("/linux/resources/devices/0/access", "/linux/resources/devices/0/access", "rx"),
+    ("/linux/resources/cpu/burst", "/linux/resources/cpu/burst", 1000001),
+    ("/linux/resources/cpu/cpus", "/linux/resources/cpu/cpus", "0;1"),
+    (
+        "/linux/resources/hugepageLimits/0/pageSize",
+        "/linux/resources/hugepageLimits/0/pageSize",
+        "64kB",
+    ),
+    ("/linux/resources/hugepageLimits/0/pageSize", "/linux/resources/hugepageLimits/0/pageSize", ""),
+    ("/linux/resources/rdma/mlx5_1", "/linux/resources/rdma/mlx5_1", {}),
+    ("/linux/resources/unified/..~1x", "/linux/resources/unified", {"../x": "1"}),
+    ("/linux/seccomp/defaultErrnoRet", "/linux/seccomp/defaultAction", "SCMP_ACT_ALLOW"),
+    ("/linux/seccomp/listenerMetadata", "/linux/seccomp/listenerPath", None),
+    ("/linux/seccomp/syscalls/0/names", "/linux/seccomp/syscalls/0/names", []),
+    ("/linux/seccomp/syscalls/0/errnoRet", "/linux/seccomp/syscalls/0/action", "SCMP_ACT_LOG"),
+    ("/linux/intelRdt/memBwSchema", "/linux/intelRdt/memBwSchema", "L3:0=1"),
+    ("/linux/intelRdt/schemata/0", "/linux/intelRdt/schemata/0", "L2:0=f\nMB:0=1"),
+    ("/linux/memoryPolicy/nodes", "/linux/memoryPolicy/nodes", "0x1"),
+]
+
+
+@pytest.mark.parametrize(("shown", "changed", "value"), CONTRADICTIONS)
+def test_contradiction_is_named_by_its_pointer(shown: str, changed: str, value: Any) -> None:
+    """Each thing that makes no sense is refused, at the place where it shows."""
+    with pytest.raises(InvalidSpec) as caught:
+        validate(replaced(full(), changed, value))
+    assert caught.value.pointer == shown
+
+
+def test_masks_need_a_mount_namespace() -> None:
+    """Without a mount namespace of its own a mask would hide the host's files."""
+    for field in ("maskedPaths", "readonlyPaths"):
+        with pytest.raises(InvalidSpec) as caught:
+            validate({**MINIMAL, "linux": {field: ["/proc/kcore"]}})
+        assert caught.value.pointer == f"/linux/{field}"
+
+
+def test_joined_user_namespace_needs_no_mappings() -> None:
+    """A user namespace that is joined has its maps already."""
+    namespaces = [{"type": "user", "path": "/proc/1/ns/user"}]
+    assert validate({**MINIMAL, "linux": {"namespaces": namespaces}})
+
+
+def test_empty_path_is_a_new_namespace() -> None:
+    """Go programs write an empty string for what isn't given."""
+    spec = validate({**MINIMAL, "linux": {"namespaces": [{"type": "pid", "path": ""}]}})
+    assert spec["linux"]["namespaces"] == [{"type": "pid", "path": ""}]
+
+
+@pytest.mark.parametrize("identifier", ["a", "A_1.b+c-d", "...", "x" * 1024])
+def test_container_id_is_taken(identifier: str) -> None:
+    """All letters that are fit for a file name are fit for an id."""
+    assert check_id(identifier) == identifier
+
+
+@pytest.mark.parametrize("identifier", ["", ".", "..", "a/b", "a b", "é", "a\n", "x" * 1025])
+def test_container_id_is_refused(identifier: str) -> None:
+    """What could be a path, or couldn't be a file name, is no id."""
+    with pytest.raises(InvalidArgument):
+        check_id(identifier)
+
+
+@given(st.sampled_from(pointers(full())), JSON)
+def test_any_change_is_judged(pointer: str, value: object) -> None:
+    """Whatever is put anywhere, the answer is a valid spec or InvalidSpec."""
+    try:
+        once = validate(replaced(full(), pointer, value))
+    except InvalidSpec:
+        return
+    assert validate(once) == once
+
+
+IDS = st.integers(min_value=0, max_value=2**32 - 2)
+
+
+@given(st.lists(st.tuples(IDS, IDS, st.integers(1, 2**20)), max_size=8))
+def test_mappings_that_overlap_are_refused(entries: list[tuple[int, int, int]]) -> None:
+    """Mappings are valid exactly when no id is there twice, on either side."""
+    mappings = [{"containerID": c, "hostID": h, "size": s} for c, h, s in entries]
+    document = {
+        **MINIMAL,
+        "linux": {
+            "namespaces": [{"type": "user"}],
+            "uidMappings": mappings,
+            "gidMappings": [MAPPING],
+        },
+    }
+
+    def disjoint(ranges: list[range]) -> bool:
+        pairs = [(a, b) for n, a in enumerate(ranges) for b in ranges[:n]]
+        inside = all(one.stop <= 2**32 - 1 for one in ranges)
+        return inside and all(a.stop <= b.start or b.stop <= a.start for a, b in pairs)
+
+    expected = bool(entries) and all(
+        disjoint([range(entry[side], entry[side] + entry[2]) for entry in entries])
+        for side in (0, 1)
+    )
+    try:
+        validate(document)
+    except InvalidSpec:
+        assert not expected
+    else:
+        assert expected
