@@ -20,7 +20,7 @@ help: ## list the targets
 
 .PHONY: run
 run: $(VENV)/installed.stamp ## run a container that shows its own walls, and the time of each step
-	@$(BIN)/cloche run --trace --memory 2g --cpus 10% host sh -c "$$(cat examples/first-light.sh)"
+	@$(BIN)/cloche run --trace --memory 2g --cpus 10% -i host sh <examples/first-light.sh
 
 .PHONY: test
 test: $(VENV)/installed.stamp $(VENV)/test.stamp packages ## run all tests (ARGS='-k wire' for some)
@@ -43,15 +43,15 @@ format: $(VENV)/lint.stamp ## put every file into the one format
 .PHONY: sanitize
 sanitize: $(VENV)/installed.stamp $(VENV)/test.stamp packages ## test the launcher with ASan and UBSan
 	[ -d build/sanitize ] || $(BIN)/meson setup build/sanitize $(MESON_SANITIZE)
-	$(BIN)/meson compile --quiet -C build/sanitize
+	$(BIN)/ninja --quiet -C build/sanitize
 	CLOCHE_LAUNCHER=$(CURDIR)/build/sanitize/native/cloche-launch \
 		$(BIN)/pytest tests/native $(ARGS)
 
 .PHONY: fuzz
 fuzz: $(VENV)/build.stamp packages ## feed damaged plans to the launcher's decoder for FUZZ_SECONDS
 	[ -d build/fuzz ] || CC=clang $(BIN)/meson setup build/fuzz -Dfuzz=true -Dstatic=disabled
-	$(BIN)/meson compile --quiet -C build/fuzz
-	mkdir -p build/corpus
+	$(BIN)/ninja --quiet -C build/fuzz
+	$(BIN)/python native/fuzz/make_corpus.py build/corpus
 	build/fuzz/native/fuzz-decode -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 build/corpus
 
 .PHONY: bench

@@ -119,7 +119,8 @@ static int wait_for_child(struct run *run)
         if (errno != EINTR)
             return fail(run, "poll", NULL);
     }
-    return events[1].revents ? interrupt_check(run) : 0;
+    // What the child has to say comes first: if it has become the program, the signal is for it.
+    return events[0].revents ? 0 : interrupt_check(run);
 }
 
 enum turn baton_await(struct run *run, uint32_t *next)

@@ -76,9 +76,7 @@ static int bind_slave(struct run *run, int slave, const char *dest)
         return fail(run, "openat", dest);
     }
     cleanup_fd int mount = clone_mount(run, slave, false, dest);
-    if (mount < 0)
-        return -1;
-    return sys_move_mount(mount, place) ? fail(run, "move_mount", dest) : 0;
+    return mount < 0 ? -1 : attach(run, mount, place, dest);
 }
 
 int step_console(struct run *run, const struct step *step)

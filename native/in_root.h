@@ -34,7 +34,6 @@ int open_directory_in_root(struct run *run, const char *path);
 // component off. Records failure.
 int open_parent_in_root(struct run *run, const char *path, struct component *last);
 
-// Opens the place to mount something on, made if missing: a directory or an empty file.
-// Refuses the root itself (EBUSY), since a mount there would hide it from all later steps, and
-// what isn't of the kind of the mount's root (ENOTDIR, EISDIR). Records failure.
+// Opens the place to mount something on, made if missing: a directory or an empty file. Records
+// failure.
 int open_mount_point(struct run *run, const char *path, bool directory);

@@ -77,5 +77,5 @@ int step_init(struct run *run, const struct step *step)
     int error = errno;
     sigprocmask(SIG_SETMASK, &none, NULL);
     errno = error;
-    return main_process < 0 ? fail(run, "clone3", NULL) : 0;
+    return main_process < 0 ? fail(run, "clone", NULL) : 0;
 }

@@ -203,7 +203,8 @@ int main(int argc, char **argv)
 
     int result = run_plan(&run);
     int code = finish(&run, result);
-    if (plan.report_length && (result < 0 || plan.flags & REPORT_ALWAYS))
+    bool eventful = result < 0 || run.records->timed_out || plan.flags & REPORT_ALWAYS;
+    if (plan.report_length && eventful)
         report(&run, &arena, argv + 1, code);
     if (result < 0)
         print_failure(&run);

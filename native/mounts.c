@@ -135,24 +135,53 @@ static bool is_proc(const char *dest)
     return !strncmp(dest, "proc", 4) && dest[4 + strspn(dest + 4, "/")] == '\0';
 }
 
+static int check_place(const struct run *run, int mount, int place)
+{
+    struct statx root, status;
+    struct stat source;
+    const unsigned wanted = STATX_TYPE | STATX_INO | STATX_MNT_ID;
+    if (statx(run->root, "", AT_EMPTY_PATH, wanted, &root) ||
+        statx(place, "", AT_EMPTY_PATH, wanted, &status) || fstat(mount, &source))
+        return -1;
+    if (root.stx_mnt_id == status.stx_mnt_id && root.stx_ino == status.stx_ino)
+        errno = EBUSY;
+    else if (S_ISDIR(source.st_mode) && !S_ISDIR(status.stx_mode))
+        errno = ENOTDIR;
+    else if (!S_ISDIR(source.st_mode) && S_ISDIR(status.stx_mode))
+        errno = EISDIR;
+    else
+        return 0;
+    return -1;
+}
+
+int attach(struct run *run, int mount, int place, const char *dest)
+{
+    if (check_place(run, mount, place) || sys_move_mount(mount, place))
+        return fail(run, "move_mount", dest);
+    return 0;
+}
+
+// Keeps the procfs that masks and the like are looked up in; see open_in_root.
+static int note_proc(struct run *run, int mount)
+{
+    struct statfs filesystem;
+    close_fd(&run->mounted_proc);
+    run->mounted_proc = -1;
+    if (fstatfs(mount, &filesystem))
+        return fail(run, "fstatfs", "/proc");
+    if (filesystem.f_type != PROC_SUPER_MAGIC)
+        return 0;
+    run->mounted_proc = fcntl(mount, F_DUPFD_CLOEXEC, 3);
+    return run->mounted_proc >= 0 ? 0 : fail(run, "fcntl", "/proc");
+}
+
 int attach_in_root(struct run *run, int mount, const char *dest)
 {
     struct stat status;
-    struct statfs filesystem;
     if (fstat(mount, &status))
         return fail(run, "fstat", dest);
     cleanup_fd int place = open_mount_point(run, dest, S_ISDIR(status.st_mode));
-    if (place < 0)
+    if (place < 0 || attach(run, mount, place, dest))
         return -1;
-    if (sys_move_mount(mount, place))
-        return fail(run, "move_mount", dest);
-    if (!is_proc(dest))
-        return 0;
-    if (fstatfs(mount, &filesystem))
-        return fail(run, "fstatfs", dest);
-    if (filesystem.f_type != PROC_SUPER_MAGIC)
-        return 0;
-    close_fd(&run->mounted_proc);
-    run->mounted_proc = fcntl(mount, F_DUPFD_CLOEXEC, 3);
-    return run->mounted_proc >= 0 ? 0 : fail(run, "fcntl", dest);
+    return is_proc(dest) ? note_proc(run, mount) : 0;
 }

@@ -31,7 +31,12 @@ int set_mount_attributes(struct run *run, int mount, uint64_t set, uint64_t clea
 // Changes the propagation (MS_PRIVATE ..., with MS_REC of all mounts beneath too); 0 leaves it.
 int set_mount_propagation(struct run *run, int mount, uint64_t flags, const char *path);
 
-// Attaches a detached mount at a path of the container, whose mount point is made if missing.
+// Attaches a detached mount at an open place of the container. Refuses the root itself (EBUSY),
+// since what is mounted there hides nothing from who is in it already, and what isn't of the kind
+// of the mount's root (ENOTDIR, EISDIR).
+int attach(struct run *run, int mount, int place, const char *dest);
+
+// The same at a path of the container, whose mount point is made if missing.
 int attach_in_root(struct run *run, int mount, const char *dest);
 
 // Takes the detached mount out of a slot that `open_tree` has filled.

@@ -1,3 +1,10 @@
+// The steps that write to kernel files in /proc, through a procfs that the image can't have
+// tampered with.
+//
+// What looks like /proc/self/attr/exec may be a plain file, or a link to another such file, so
+// that a label would be "written" and never set, or a harmless value land in a dangerous file
+// (CVE-2019-16884, CVE-2025-52881). So the launcher mounts a procfs of its own that is never
+// attached to any path.
 #include "procfs.h"
 
 #include <errno.h>
@@ -6,6 +13,7 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
+#include "steps.h"
 #include "syscalls.h"
 #include "text.h"
 
@@ -40,8 +48,8 @@ static int open_proc(struct run *run)
     if (run->proc < 0)
         run->proc = make_proc();
     // In a user namespace the kernel gives a new procfs only to who sees all of another one
-    // (EPERM inside most containers). Then the mounted one has to do: each process finds itself,
-    // its network, UTS and IPC namespaces in any procfs.
+    // (EPERM inside most containers). Then the mounted one has to do: a process finds
+    // itself in that of an outer pid namespace too, and its own network, UTS and IPC namespaces.
     if (run->proc < 0 && errno == EPERM)
         run->proc = open_mounted_proc();
     return run->proc >= 0 ? 0 : fail(run, "fsopen", "/proc");
@@ -57,7 +65,8 @@ int keep_proc(struct run *run)
     return 0;
 }
 
-int write_proc(struct run *run, const char *path, const char *value)
+// Writes a value in one write(2). `path` is relative to /proc.
+static int write_proc(struct run *run, const char *path, const char *value)
 {
     char name[256];
     struct text text = TEXT(name);
@@ -76,4 +85,37 @@ int write_proc(struct run *run, const char *path, const char *value)
     if (written >= 0 && (size_t)written != length)
         errno = EIO;
     return written == (ssize_t)length ? 0 : fail(run, "write", name);
+}
+
+int step_oom_score_adj(struct run *run, const struct step *step)
+{
+    int64_t score = number_argument(step, 0);
+    char value[24];
+    struct text text = TEXT(value);
+    text_add(&text, score < 0 ? "-" : "");
+    text_add_number(&text, score < 0 ? -(uint64_t)score : (uint64_t)score);
+    return write_proc(run, "self/oom_score_adj", value);
+}
+
+int step_lsm_label(struct run *run, const struct step *step)
+{
+    char path[64];
+    struct text text = TEXT(path);
+    text_add(&text, "thread-self/attr/");
+    text_add(&text, string_argument(step, 0));
+    return write_proc(run, path, string_argument(step, 1));
+}
+
+int step_sysctl(struct run *run, const struct step *step)
+{
+    const char *parameter = string_argument(step, 0);
+    char path[256];
+    struct text text = TEXT(path);
+    text_add(&text, "sys/");
+    text_add(&text, parameter);
+    if (strlen(parameter) + strlen("sys/") >= sizeof path) {
+        errno = ENAMETOOLONG; // what was cut off would name another parameter
+        return fail(run, "openat2", parameter);
+    }
+    return write_proc(run, path, string_argument(step, 1));
 }

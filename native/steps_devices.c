@@ -111,9 +111,7 @@ int step_mask(struct run *run, const struct step *step)
         return fail(run, "fstat", dest);
     cleanup_fd int mount =
         S_ISDIR(status.st_mode) ? empty_directory(run, dest) : null_device(run, dest);
-    if (mount < 0)
-        return -1;
-    return sys_move_mount(mount, place) ? fail(run, "move_mount", dest) : 0;
+    return mount < 0 ? -1 : attach(run, mount, place, dest);
 }
 
 int step_readonly(struct run *run, const struct step *step)
@@ -125,5 +123,5 @@ int step_readonly(struct run *run, const struct step *step)
     cleanup_fd int mount = clone_mount(run, place, true, dest);
     if (mount < 0 || set_mount_attributes(run, mount, MOUNT_ATTR_RDONLY, 0, true, dest))
         return -1;
-    return sys_move_mount(mount, place) ? fail(run, "move_mount", dest) : 0;
+    return attach(run, mount, place, dest);
 }

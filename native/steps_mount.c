@@ -13,14 +13,10 @@ int step_open_tree(struct run *run, const struct step *step)
 {
     const char *source = string_argument(step, 1);
     unsigned recursive = number_argument(step, 2) ? AT_RECURSIVE : 0u;
-    int64_t slot = number_argument(step, 0);
-    if (slot < 0 || slot >= SLOTS) {
-        errno = EBADF;
+    int tree = sys_open_tree(AT_FDCWD, source, OPEN_TREE_CLONE | recursive);
+    if (tree < 0)
         return fail(run, "open_tree", source);
-    }
-    close_fd(&run->slots[slot]);
-    run->slots[slot] = sys_open_tree(AT_FDCWD, source, OPEN_TREE_CLONE | recursive);
-    return run->slots[slot] >= 0 ? 0 : fail(run, "open_tree", source);
+    return fill_slot(run, number_argument(step, 0), tree);
 }
 
 int step_mount(struct run *run, const struct step *step)

@@ -5,17 +5,14 @@
 #include <linux/filter.h>
 #include <linux/keyctl.h>
 #include <signal.h>
-#include <string.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 
-#include "procfs.h"
 #include "steps.h"
 #include "syscalls.h"
-#include "text.h"
 
 int step_keyring(struct run *run, const struct step *step)
 {
@@ -42,16 +39,6 @@ int step_rlimit(struct run *run, const struct step *step)
     return syscall(SYS_prlimit64, 0, resource, &limits, NULL) ? fail(run, "prlimit", NULL) : 0;
 }
 
-int step_oom_score_adj(struct run *run, const struct step *step)
-{
-    int64_t score = number_argument(step, 0);
-    char value[24];
-    struct text text = TEXT(value);
-    text_add(&text, score < 0 ? "-" : "");
-    text_add_number(&text, score < 0 ? -(uint64_t)score : (uint64_t)score);
-    return write_proc(run, "self/oom_score_adj", value);
-}
-
 int step_personality(struct run *run, const struct step *step)
 {
     return personality((unsigned)number_argument(step, 0)) < 0 ? fail(run, "personality", NULL) : 0;
@@ -62,29 +49,6 @@ int step_umask(struct run *run, const struct step *step)
     (void)run;
     umask((mode_t)number_argument(step, 0));
     return 0;
-}
-
-int step_lsm_label(struct run *run, const struct step *step)
-{
-    char path[64];
-    struct text text = TEXT(path);
-    text_add(&text, "thread-self/attr/");
-    text_add(&text, string_argument(step, 0));
-    return write_proc(run, path, string_argument(step, 1));
-}
-
-int step_sysctl(struct run *run, const struct step *step)
-{
-    const char *parameter = string_argument(step, 0);
-    char path[256];
-    struct text text = TEXT(path);
-    text_add(&text, "sys/");
-    text_add(&text, parameter);
-    if (strlen(parameter) + strlen("sys/") >= sizeof path) {
-        errno = ENAMETOOLONG; // what was cut off would name another parameter
-        return fail(run, "openat2", parameter);
-    }
-    return write_proc(run, path, string_argument(step, 1));
 }
 
 static bool contains(uint64_t set, unsigned capability)
@@ -106,11 +70,22 @@ int step_bounding_set(struct run *run, const struct step *step)
     return 0;
 }
 
+// -1 is no id: to the kernel it means "leave it", which would be root. Nor are longer numbers,
+// whose lower half might be anybody's.
+static bool is_id(int64_t number)
+{
+    return number >= 0 && number < UINT32_MAX;
+}
+
 int step_identity(struct run *run, const struct step *step)
 {
     uid_t uid = (uid_t)number_argument(step, 0);
     gid_t gid = (gid_t)number_argument(step, 1);
     const struct value *groups = &step->arguments[3];
+    if (!is_id(number_argument(step, 0)) || !is_id(number_argument(step, 1))) {
+        errno = EINVAL;
+        return fail(run, "setresuid", NULL);
+    }
     // In the order in which the privilege to do it is still there. The blob holds gid_t, but
     // nothing aligns it: only the kernel reads it, which doesn't mind.
     if (number_argument(step, 2) &&

@@ -205,7 +205,10 @@ def _process(pid: str) -> Process:
 
 
 def _cgroups() -> list[str]:
-    """Return every cgroup named ``cloche...`` and all beneath it, in every hierarchy."""
+    """Return every cgroup named ``cloche...`` and all beneath it, in every hierarchy.
+
+    But for the one named ``cloche`` itself: the parent of all containers' groups is kept.
+    """
     with open("/proc/self/mountinfo") as file:
         lines = [line.split() for line in file]
     points = [line[4] for line in lines if line[line.index("-") + 1] in ("cgroup", "cgroup2")]
@@ -213,7 +216,8 @@ def _cgroups() -> list[str]:
     for point in points:
         for directory, children, _ in os.walk(point):
             below = directory[len(point) :]
-            if any(part.startswith("cloche") for part in below.split("/")):
+            named = any(part.startswith("cloche") for part in below.split("/"))
+            if named and not below.endswith("/cloche"):
                 found.append(directory)
             children.sort()
     return found

@@ -101,12 +101,11 @@ class TestSight:
         assert status["Seccomp"].strip() == "2"
 
     def test_writes_vanish(self, run: Cloche) -> None:
-        """What is written to the image, /usr included, is there in the container only."""
-        script = "echo x > /usr/bin/cloche-test && cat /usr/bin/cloche-test && echo y > /etc/new"
+        """What is written to the image is there in the container only."""
+        script = "echo x > /etc/new && cat /etc/new"
         assert run("run", "host", "sh", "-c", script, check=True).stdout == "x\n"
-        assert not Path("/usr/bin/cloche-test").exists()
-        again = run("run", "host", "ls", "/usr/bin/cloche-test", "/etc/new")
-        assert again.returncode == 2
+        assert not Path("/etc/new").exists()
+        assert run("run", "host", "ls", "/etc/new").returncode == 2
 
     def test_devices_work(self, run: Cloche) -> None:
         """The standard devices are there and do what they should; the host's disks aren't."""
@@ -176,9 +175,8 @@ class TestEnd:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
             process.terminate()
-            stdout, _ = process.communicate(timeout=20)
-        assert stdout == "got it\n"
-        assert process.returncode == 3
+            rest = process.communicate(timeout=20)
+        assert (*rest, process.returncode) == ("got it\n", "", 3)
 
     def test_orphans_die_with_the_container(self, run: Cloche) -> None:
         """Whatever was left in the background ends with PID 1."""
@@ -281,7 +279,7 @@ class TestRootfs:
         (rootfs / "it").write_bytes(content)
         (rootfs / "it").chmod(0o755)
         done = cloche("run", "--rootfs", str(rootfs), "/it")
-        assert done.returncode == 126
+        assert done.returncode in (126, 127)
         assert words in done.stderr
 
     def test_missing_loader(self, cloche: Cloche, rootfs: Path) -> None:
@@ -289,13 +287,20 @@ class TestRootfs:
         (rootfs / "it").write_bytes(Path("/bin/true").read_bytes())
         (rootfs / "it").chmod(0o755)
         done = cloche("run", "--rootfs", str(rootfs), "/it")
-        assert done.returncode == 126
+        assert done.returncode == 127
         assert "dynamic loader" in done.stderr
 
 
 @ROOT
 class TestOptions:
     """Docker's options with docker's meanings."""
+
+    def test_programs_can_be_changed_for_a_while(self, cloche: Cloche) -> None:
+        """The machine's own /usr is writable in the container, and untouched."""
+        script = "echo x > /usr/bin/cloche-test && cat /usr/bin/cloche-test && rm /usr/bin/env"
+        assert cloche("run", "host", "sh", "-c", script, check=True).stdout == "x\n"
+        assert not Path("/usr/bin/cloche-test").exists()
+        assert Path("/usr/bin/env").exists()
 
     def test_environment(self, cloche: Cloche, workspace: Path) -> None:
         """-e, --env-file and the defaults make the environment, and nothing of the caller's."""
@@ -414,16 +419,17 @@ class TestOptions:
 class TestRobust:
     """Killed at any moment, nothing stays."""
 
+    @pytest.mark.orphans
     def test_killed_launcher_takes_the_container_along(self, cloche: Cloche) -> None:
         """SIGKILL to the launcher ends the container, and the next command cleans up."""
-        argv = [str(cloche.executable), "run", "-m", "64m", "--name", "x", "host"]
+        argv = [str(cloche.executable), "run", "-m", "64m", "--name", "xx", "host"]
         with cloche.start([*argv, "sh", "-c", "echo up; sleep 54321"]) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "up\n"
             process.kill()
         wait_until(lambda: not _running("sleep 54321"))
         assert len(list((cloche.state / "containers").iterdir())) == 1
-        cloche("run", "--name", "x", "host", "true", check=True)
+        cloche("run", "--name", "xx", "host", "true", check=True)
         assert list((cloche.state / "containers").iterdir()) == []
 
     def test_many_at_once(self, cloche: Cloche) -> None:

@@ -16,9 +16,8 @@ from typing import NamedTuple
 from cloche.kernel import flags
 from cloche.plan import steps
 from cloche.plan.steps import Step
-from tests.native.driver import Outcome, launch
+from tests.native.launching import WHY, launch
 
-WHY = "for a test"
 APPLETS = (
     "cat",
     "chmod",
@@ -46,6 +45,16 @@ ORDINARY_ID = 65533
 """A uid and gid that no passwd file has."""
 
 
+class Outcome(NamedTuple):
+    """How a run ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+    failure: tuple[str, str, str, int] | None
+    """Operation, call, path and errno of the step that failed."""
+
+
 class Box(NamedTuple):
     """A container to be run as often as wanted."""
 
@@ -53,43 +62,62 @@ class Box(NamedTuple):
     uid: int | None
     """Who is root in a user namespace; None for the root of the host."""
 
+    @property
+    def gid(self) -> int:
+        """The group of ``uid``; of an id that the tests made up, the same number."""
+        return os.getegid() if self.uid == os.geteuid() else self.uid or 0
+
+    @property
+    def other_user(self) -> int | None:
+        """Whom the launcher has to be started as, if not as the user of the tests."""
+        return None if self.uid == os.geteuid() else self.uid
+
     def run(
         self,
         *inside: Step,
         then: Sequence[Step] = (),
         command: str = "true",
-        kinds: int = KINDS,
-        pass_fds: Sequence[int] = (),
+        wrapper: Sequence[str] = (),
     ) -> Outcome:
         """Open the root, carry out the steps ``inside``, enter it, ``then`` run a command."""
-        plan = self.plan(*inside, then=then, command=command, kinds=kinds)
-        return self.launch(plan, pass_fds)
+        self.own_image()
+        return self.launch(self.plan(*inside, then=then, command=command), wrapper)
 
     def plan(
         self,
         *inside: Step,
         then: Sequence[Step] = (),
         command: str = "true",
-        kinds: int = KINDS,
     ) -> list[Step]:
         """Return the plan that ``run`` carries out."""
-        return [*self._begin(kinds), *inside, *ENTER, *then, *execute(command)]
+        return [*self._begin(), *inside, *ENTER, *then, *execute(command)]
 
-    def launch(self, plan: Sequence[Step], pass_fds: Sequence[int] = ()) -> Outcome:
-        """Carry out a plan as the container's user, who owns all of the image."""
+    def own_image(self) -> None:
+        """Make all of the image belong to who is root in the container."""
+        owner = os.geteuid() if self.uid is None else self.uid
         for path in (self.image, *self.image.rglob("*")):
-            os.chown(path, self.uid or 0, self.uid or 0, follow_symlinks=False)
-        return launch(plan, uid=self.uid, pass_fds=pass_fds)
+            os.chown(path, owner, -1, follow_symlinks=False)
 
-    def _begin(self, kinds: int) -> list[Step]:
+    def launch(self, plan: Sequence[Step], wrapper: Sequence[str] = ()) -> Outcome:
+        """Carry out a plan as the container's user."""
+        code, stdout, stderr, records = launch(plan, uid=self.other_user, wrapper=wrapper, cwd="/")
+        failed = records.failure
+        return Outcome(
+            code,
+            stdout,
+            stderr,
+            failed and (plan[failed.step].operation.name, failed.call, failed.path, failed.errno),
+        )
+
+    def _begin(self) -> list[Step]:
         open_root = steps.open_root(str(self.image), clone=True, why=WHY)
         if self.uid is None:
-            return [steps.spawn(kinds, why=WHY), MAKE_PRIVATE, open_root]
+            return [steps.spawn(KINDS, why=WHY), MAKE_PRIVATE, open_root]
         return [
-            steps.spawn(kinds | flags.CLONE_NEWUSER, why=WHY),
+            steps.spawn(KINDS | flags.CLONE_NEWUSER, why=WHY),
             steps.deny_setgroups(why=WHY),
             steps.id_map(f"0 {self.uid} 1\n", group=False, why=WHY),
-            steps.id_map(f"0 {self.uid} 1\n", group=True, why=WHY),
+            steps.id_map(f"0 {self.gid} 1\n", group=True, why=WHY),
             steps.identity(0, 0, None, why=WHY),
             MAKE_PRIVATE,
             open_root,
@@ -97,7 +125,7 @@ class Box(NamedTuple):
 
 
 def make_box(directory: Path, uid: int | None) -> Box:
-    """Make a root directory that holds busybox."""
+    """Make a root directory that holds busybox; ``uid`` counts if the tests run as root."""
     image = directory / "image"
     (image / "bin").mkdir(parents=True)
     busybox = shutil.which("busybox")
@@ -105,7 +133,12 @@ def make_box(directory: Path, uid: int | None) -> Box:
     shutil.copy(busybox, image / "bin/busybox")
     for name in APPLETS:
         (image / "bin" / name).symlink_to("busybox")
-    return Box(image, uid)
+    return Box(image, os.geteuid() if uid is not None and os.geteuid() != 0 else uid)
+
+
+def tmpfs(dest: str, *options: str) -> Step:
+    """Return a step that mounts a tmpfs."""
+    return steps.mount("tmpfs", "tmpfs", options, 0, dest, why=WHY)
 
 
 def execute(command: str) -> list[Step]:

@@ -6,7 +6,9 @@ import errno
 import os
 import platform
 import resource
+import signal
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ import pytest
 from cloche.kernel import capabilities, landlock
 from cloche.plan import steps
 from cloche.plan.steps import Step
-from tests.native.containers import ORDINARY_ID, PROC, WHY, Box, make_box
+from tests.native.containers import ORDINARY_ID, PROC, Box, make_box
+from tests.native.launching import WHY, Launch
 
 pytestmark = pytest.mark.needs("busybox")
 
@@ -22,23 +25,6 @@ NOTHING = steps.capabilities(0, 0, 0, 0, why=WHY)
 NET_RAW = capabilities.mask(["CAP_NET_RAW"])
 CHOWN = capabilities.mask(["CAP_CHOWN"])
 SHOW_CAPABILITIES = "while read name value; do case $name in Cap*) echo $value;; esac; done"
-
-
-@pytest.fixture(
-    params=[
-        pytest.param(None, id="root", marks=pytest.mark.needs("root")),
-        pytest.param(ORDINARY_ID, id="userns", marks=pytest.mark.needs("userns")),
-    ]
-)
-def box(request: pytest.FixtureRequest, workspace: Path) -> Box:
-    """A container of root's, and one of an ordinary user."""
-    return make_box(workspace, request.param)
-
-
-@pytest.fixture
-def root_box(workspace: Path) -> Box:
-    """A container of root's."""
-    return make_box(workspace, None)
 
 
 def capability_sets(box: Box, *then: Step) -> list[int]:
@@ -128,6 +114,14 @@ def test_identity_that_is_not_mapped(workspace: Path) -> None:
         (steps.identity(1, 0, None, why=WHY), "setresuid", errno.EINVAL),
     ):
         assert box.run(then=[step]).failure == ("identity", call, "", error)
+
+
+@pytest.mark.parametrize("number", [-1, 2**32 - 1, 2**32, 2**32 + 7])
+def test_identity_that_is_none(box: Box, number: int) -> None:
+    """A number that isn't an id is refused: the kernel would take -1 for "stay who you are"."""
+    for uid, gid in ((number, 0), (0, number)):
+        done = box.run(then=[steps.identity(uid, gid, None, why=WHY)])
+        assert done.failure == ("identity", "setresuid", "", errno.EINVAL)
 
 
 # --- filters -----------------------------------------------------------------------------------
@@ -312,14 +306,26 @@ def test_session(box: Box) -> None:
 
 def test_close_fds(box: Box) -> None:
     """No file descriptor that the launcher was started with comes into the container."""
-    fd = os.open("/", os.O_RDONLY)
-    try:
-        done = box.run(
-            PROC,
-            then=[steps.close_fds(3, why=WHY)],
-            command="ls /proc/1/fd; true",
-            pass_fds=(fd,),
-        )
-        assert done.stdout == "0\n1\n2\n"
-    finally:
-        os.close(fd)
+    leaking = ("sh", "-c", 'exec 7< / 9> /dev/null; exec "$@"', "sh")
+    command = "ls /proc/1/fd; true"
+    done = box.run(PROC, then=[steps.close_fds(3, why=WHY)], command=command, wrapper=leaking)
+    assert done.stdout == "0\n1\n2\n"
+    done = box.run(PROC, command=command, wrapper=leaking)
+    assert done.stdout == "0\n1\n2\n7\n9\n"
+
+
+@pytest.mark.orphans
+def test_parent_death_signal(box: Box) -> None:
+    """When the launcher is killed the container dies with it."""
+    plan = box.plan(
+        then=[steps.parent_death_signal(signal.SIGKILL, why=WHY)], command="echo ready; read line"
+    )
+    box.own_image()
+    pipes = (subprocess.PIPE,) * 3
+    launched = Launch(plan, uid=box.other_user, streams=pipes, cwd="/")
+    stdout = launched.process.stdout
+    assert stdout
+    assert stdout.readline() == b"ready\n"
+    launched.signal(signal.SIGKILL)
+    assert stdout.read() == b"", "the container holds its standard output no more"
+    launched.wait()

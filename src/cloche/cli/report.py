@@ -26,12 +26,14 @@ def main(argv: list[str]) -> int:
         sys.stderr.write(as_text(plan, durations))
         if found.progress == records.EXITED:
             sys.stderr.write(_summary(found))
-    if found.failure is not None:
+    if found.failure is not None and found.failure.call == "signal":
+        name = found.failure.path
+        sys.stderr.write(f"cloche: stopped by {name} before the container had started\n")
+    elif found.failure is not None:
         error = failure.error(plan, found.failure)
         sys.stderr.write(f"cloche: {error.message}\n")
         if error.hint:
             sys.stderr.write(f"hint: {error.hint}\n")
-        return failure.exit_code(plan, found.failure)
     if found.timed_out:
         sys.stderr.write("cloche: the container was killed at its time limit\n")
     return code

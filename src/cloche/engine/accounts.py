@@ -44,24 +44,27 @@ def lookup(root: str, user: str, group_add: tuple[str, ...] = ()) -> Account:
     wanted = _id(name or "0")
     found = None
     for fields in _lines(root, "/etc/passwd", 7):
-        if (fields[0] == name or _id(fields[2]) == wanted) and _id(fields[2]) is not None:
+        number, group_number = _id(fields[2]), _id(fields[3])
+        if number is None or group_number is None:
+            continue
+        if number == wanted or fields[0] == name != "":
             found = fields
+            uid, gid, home = number, group_number, fields[5] or "/"
             break
-    if found:
-        uid, gid, home = _id(found[2]) or 0, _id(found[3]) or 0, found[5] or "/"
-    elif wanted is not None:
-        uid, gid, home = _checked(wanted, name), 0, "/"
     else:
-        raise NotFound(
-            f"user {name} isn't in the container's /etc/passwd",
-            hint="use a number, such as --user 1000, for a user without an entry",
-        )
+        if wanted is None:
+            raise NotFound(
+                f"user {name} isn't in the container's /etc/passwd",
+                hint="use a number, such as --user 1000, for a user without an entry",
+            )
+        uid, gid, home = _checked(wanted, name), 0, "/"
     groups = list(_lines(root, "/etc/group", 4)) if group or found or group_add else []
     members: list[int] = []
     if group:
         gid = _group(group, groups)
     elif found:
-        members = [_id(g[2]) or 0 for g in groups if found[0] in g[3].split(",")]
+        named = [fields for fields in groups if found[0] in fields[3].split(",")]
+        members = [number for fields in named if (number := _id(fields[2])) is not None]
     members += [_group(extra, groups) for extra in group_add]
     return Account(uid, gid, tuple(dict.fromkeys([gid, *members])), home)
 
@@ -93,7 +96,10 @@ def _lines(root: str, path: str, count: int) -> Iterator[list[str]]:
 
 
 def _id(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else None
+    """Return the number that is written here, if it can be an id; 2**32 - 1 means "none"."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 10):
+        return None
+    return int(text) if int(text) < 2**32 - 1 else None
 
 
 def _checked(number: int, text: str) -> int:

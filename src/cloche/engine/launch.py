@@ -114,7 +114,8 @@ def _with_filter(launch: Launch, options: RunOptions, spec: Spec, data: str) -> 
         )
     rules = seccomp.load_profile(profile, granted)
     return launch._replace(
-        seccomp=seccomp.program(rules, cache), seccomp_flags=seccomp.filter_flags(rules)
+        seccomp=seccomp.program(rules, cache, source=profile),
+        seccomp_flags=seccomp.filter_flags(rules)
     )
 
 

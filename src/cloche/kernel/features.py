@@ -141,7 +141,10 @@ def kernel_version(release: str) -> tuple[int, int]:
 
 def in_user_namespace() -> bool:
     """Whether the caller is inside a user namespace other than the initial one."""
-    return os.readlink("/proc/self/ns/user") != _INITIAL_USER_NAMESPACE
+    try:
+        return os.readlink("/proc/self/ns/user") != _INITIAL_USER_NAMESPACE
+    except FileNotFoundError:  # a kernel without user namespaces
+        return False
 
 
 def is_registered(filesystem: str) -> bool:

@@ -14,8 +14,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-_ESCAPED = " \t\n\\#"
-
 
 class Mount(NamedTuple):
     """One mount; every name is decoded."""
@@ -35,15 +33,6 @@ class Mount(NamedTuple):
     source: str
     options: tuple[str, ...]
     """Options of the file system itself, the same in all of its mounts."""
-
-
-def read(path: str = "/proc/self/mountinfo") -> list[Mount]:
-    """Return the mounts of a mount namespace, in the order in which they were mounted.
-
-    Raises OSError, and ValueError when the file isn't of the form described above.
-    """
-    with open(path, "rb") as file:
-        return parse(file.read().decode("utf-8", "surrogateescape"))
 
 
 def parse(text: str) -> list[Mount]:
@@ -100,8 +89,3 @@ def unescape(field: str) -> str:
 
 def _octal(digits: str) -> bool:
     return all(digit in "01234567" for digit in digits)
-
-
-def escape(name: str) -> str:
-    """Encode a name as the kernel does, the inverse of ``unescape``."""
-    return "".join([f"\\{ord(c):03o}" if c in _ESCAPED else c for c in name])

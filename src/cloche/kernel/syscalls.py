@@ -44,6 +44,14 @@ def call(name: str, *arguments: int | bytes | None) -> int:
     return _checked(result, name)
 
 
+def by_number(number: int, *arguments: int) -> int:
+    """Make any system call; return its result, or the errno as a negative number."""
+    result: int = _library.syscall(
+        ctypes.c_long(number), *[ctypes.c_ulong(each) for each in arguments]
+    )
+    return -ctypes.get_errno() if result == -1 else result
+
+
 def _checked(result: int, name: str) -> int:
     if result < 0:
         number = ctypes.get_errno()

@@ -14,10 +14,10 @@ from cloche.plan.steps import HOST, NO_SLOT, STDIO_INHERIT, STDIO_NULL, STDIO_PI
 
 def what(step: Step) -> str:
     """Return what a step does, as one clause in the imperative."""
-    return _CLAUSES[step.operation.name](_Arguments(step))
+    return _CLAUSES[step.operation.name](Arguments(step))
 
 
-class _Arguments:
+class Arguments:
     """A step's arguments as attributes, typed for the sentences that use them."""
 
     def __init__(self, step: Step) -> None:
@@ -89,13 +89,13 @@ def _in_brackets(words: list[str]) -> str:
     return f" ({', '.join(words)})" if words else ""
 
 
-def _mount(a: _Arguments) -> str:
+def _mount(a: Arguments) -> str:
     words = attribute_words(a.number("attributes")) + list(a.words("options"))
     where = a.text("path") if a.step.operation.name == "mount_on_host" else a.text("dest")
     return f"mount a new {a.text('fstype')} at {where}{_in_brackets(words)}"
 
 
-def _bind(a: _Arguments) -> str:
+def _bind(a: Arguments) -> str:
     words = attribute_words(a.number("set"))
     words += [f"r{word}" for word in attribute_words(a.number("set_recursive"))]
     propagation = propagation_word(a.number("propagation"))
@@ -104,21 +104,21 @@ def _bind(a: _Arguments) -> str:
     return f"bind {a.text('source')}{beneath} at {a.text('dest')}{_in_brackets(words)}"
 
 
-def _attributes(a: _Arguments) -> str:
+def _attributes(a: Arguments) -> str:
     words = [f"+{word}" for word in attribute_words(a.number("set"))]
     words += [f"-{word}" for word in attribute_words(a.number("clear"))]
     beneath = " and all mounts beneath" if a.number("recursive") else ""
     return f"change the mount at {a.text('dest')}{beneath}{_in_brackets(words)}"
 
 
-def _node(a: _Arguments) -> str:
+def _node(a: Arguments) -> str:
     mode = a.number("mode")
     kind = "block" if stat.S_ISBLK(mode) else "FIFO" if stat.S_ISFIFO(mode) else "character"
     number = "" if stat.S_ISFIFO(mode) else f" {a.number('major')}:{a.number('minor')}"
     return f"make the {kind} device{number} at {a.text('dest')} (mode {mode & 0o7777:o})"
 
 
-def _capabilities(a: _Arguments) -> str:
+def _capabilities(a: Arguments) -> str:
     words = []
     for name in ("effective", "permitted", "inheritable", "ambient"):
         words.append(f"{name} {_capability_names(a.number(name))}")
@@ -135,7 +135,7 @@ def _capability_names(bits: int) -> str:
     return " ".join(name.removeprefix("CAP_").lower() for name in names) or "none"
 
 
-def _stdio(a: _Arguments) -> str:
+def _stdio(a: Arguments) -> str:
     words = {STDIO_INHERIT: "the caller's", STDIO_NULL: "/dev/null", STDIO_PIPE: "a pipe"}
     streams = [
         f"{name} {words.get(a.number(name), 'the container terminal')}"
@@ -144,7 +144,7 @@ def _stdio(a: _Arguments) -> str:
     return f"choose {', '.join(streams)}"
 
 
-def _identity(a: _Arguments) -> str:
+def _identity(a: Arguments) -> str:
     packed = a.blob("groups")
     groups = [int.from_bytes(packed[at : at + 4], "little") for at in range(0, len(packed), 4)]
     extra = ""
@@ -153,7 +153,7 @@ def _identity(a: _Arguments) -> str:
     return f"become uid {a.number('uid')}, gid {a.number('gid')}{extra}"
 
 
-def _rlimit(a: _Arguments) -> str:
+def _rlimit(a: Arguments) -> str:
     names = {number: name for name, number in flags.RLIMITS.items()}
     soft, hard = (
         "unlimited" if a.number(name) < 0 else str(a.number(name)) for name in ("soft", "hard")
@@ -162,25 +162,25 @@ def _rlimit(a: _Arguments) -> str:
     return f"limit {names.get(number, str(number))} to {soft}, at most {hard}"
 
 
-def _spawn(a: _Arguments) -> str:
+def _spawn(a: Arguments) -> str:
     where = "" if a.number("cgroup") == NO_SLOT else ", born in its cgroup"
     return f"clone a child with new namespaces: {kinds(a.number('kinds'))}{where}"
 
 
-def _supervise(a: _Arguments) -> str:
+def _supervise(a: Arguments) -> str:
     timeout = a.number("timeout_ms")
     limit = f", for at most {timeout / 1000:g} s" if timeout else ""
     return f"wait for the container{limit}"
 
 
-def _landlock(a: _Arguments) -> str:
+def _landlock(a: Arguments) -> str:
     return (
         f"allow only reading beneath {', '.join(a.words('readonly')) or 'nothing'} "
         f"and writing beneath {', '.join(a.words('writable')) or 'nothing'}"
     )
 
 
-def _mapping(a: _Arguments) -> str:
+def _mapping(a: Arguments) -> str:
     ids = "group" if a.number("group") else "user"
     lines = [
         f"{count} from {inside} inside to {outside} outside"
@@ -191,12 +191,12 @@ def _mapping(a: _Arguments) -> str:
     return f"map {ids} ids: {'; '.join(lines)}"
 
 
-def _open_root(a: _Arguments) -> str:
+def _open_root(a: Arguments) -> str:
     bound = ", bound onto itself" if a.number("clone") else ""
     return f"open {a.text('path')} as the root{bound}"
 
 
-_CLAUSES: dict[str, Callable[[_Arguments], str]] = {
+_CLAUSES: dict[str, Callable[[Arguments], str]] = {
     "make_dir": lambda a: f"make the directory {a.text('path')}"
     + (" if it isn't there" if a.number("keep") else ""),
     "make_file": lambda a: f"make the file {a.text('path')} ({len(a.blob('data'))} bytes)",

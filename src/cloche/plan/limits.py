@@ -14,7 +14,7 @@ Some facts about what this costs, measured on Linux 6.18 (2 cores).  In each hie
 to ``cgroup.procs`` takes a system-wide lock that readers (fork, exec, exit) hold without
 atomics, so that a writer has to wait for an RCU grace period; moves that follow at once cost
 0.07 ms.  The kernel leaves that lock alone in two cases: for a process that is born in its
-group, and (since Linux 5.17) for a single *thread* that moves itself, by writing 0 to ``tasks``;
+group, and (since Linux 5.5) for a single *thread* that moves itself, by writing 0 to ``tasks``;
 six hierarchies then take 0.25 ms.  The child has one thread, so for it the two are the same.
 It may do so after entering a user namespace too, where its kernel uid still is that of the
 files' owner.  v2 has no such file (``cgroup.threads`` is for threaded groups only) but doesn't

@@ -203,7 +203,7 @@ def _groups(situation: Situation) -> tuple[int, ...] | None:
     )
     if not own_map_only:
         return groups
-    if groups:
+    if set(groups) - {situation.spec["process"].get("user", {}).get("gid", 0)}:
         raise Unsupported(
             "other groups can't be had where only the caller's own id is mapped",
             hint="have a range of ids granted in /etc/subuid and /etc/subgid",

@@ -160,7 +160,7 @@ def cgroup_join(path: str, *, why: str) -> Step:
     """Move the child into a v1 cgroup, by writing 0 to its ``tasks``.
 
     A thread that moves itself needs no lock that the whole system shares; writing a pid to
-    ``cgroup.procs`` waits for an RCU grace period instead, about 10 ms (since Linux 5.17).
+    ``cgroup.procs`` waits for an RCU grace period instead, about 10 ms (since Linux 5.5).
     """
     return Step(_CGROUP_JOIN, CHILD, (path,), why)
 

@@ -41,13 +41,6 @@ def error(plan: Plan, failure: Failure) -> StepFailed:
     return _error(step, failure, "", _hint(step, failure))
 
 
-def exit_code(plan: Plan, failure: Failure) -> int:
-    """Return the exit code that tells of a failure: 127, 126 or 125, as docker's."""
-    if plan.steps[failure.step].operation.name != "exec":
-        return 125
-    return 127 if failure.errno in (errno.ENOENT, errno.ENOTDIR) and not failure.head else 126
-
-
 def _error(step: Step, failure: Failure, message: str, hint: str) -> StepFailed:
     if not message:
         code = errno.errorcode.get(failure.errno, str(failure.errno))

@@ -78,7 +78,7 @@ def test_a_directory_is_no_program(tmp_path: Path) -> None:
 
 
 def test_a_helper_without_privilege_is_told(tmp_path: Path) -> None:
-    """newuidmap that lost its setuid bit (a copied file system) can't work."""
+    """A newuidmap that lost its setuid bit (a copied file system) can't work."""
     program = tmp_path / "newuidmap"
     program.write_text("")
     program.chmod(0o755)

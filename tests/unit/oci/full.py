@@ -3,6 +3,15 @@
 import json
 from typing import Any
 
+from hypothesis import strategies as st
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=12,
+)
+"""Any JSON value."""
+
 _MAPPINGS = [{"containerID": 0, "hostID": 100000, "size": 65536}]
 _HOOK = {"path": "/bin/hook", "args": ["hook", "-v"], "env": ["A=b"], "timeout": 5}
 _RATE = [{"major": 8, "minor": 0, "rate": 1048576}]

@@ -9,13 +9,7 @@ from hypothesis import strategies as st
 from cloche.errors import InternalError, InvalidSpec
 from cloche.oci import spec
 from cloche.oci.schema import child, convert
-from tests.unit.oci.full import full, pointers, replaced
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
-    max_leaves=12,
-)
+from tests.unit.oci.full import JSON, full, pointers, replaced
 
 
 def fields(kind: Any) -> set[str]:

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from cloche.errors import InvalidArgument, InvalidSpec
 from cloche.oci.validate import check_id, parse, validate
-from tests.unit.oci.full import full, pointers, replaced
-from tests.unit.oci.test_schema import JSON
+from tests.unit.oci.full import JSON, full, pointers, replaced
 
 MINIMAL = {"ociVersion": "1.0.0", "root": {"path": "rootfs"}}
 MAPPING = {"containerID": 0, "hostID": 0, "size": 10}
@@ -129,7 +128,11 @@ CONTRADICTIONS: list[tuple[str, str, Any]] = [
         "/linux/resources/hugepageLimits/0/pageSize",
         "64kB",
     ),
-    ("/linux/resources/hugepageLimits/0/pageSize", "/linux/resources/hugepageLimits/0/pageSize", ""),
+    (
+        "/linux/resources/hugepageLimits/0/pageSize",
+        "/linux/resources/hugepageLimits/0/pageSize",
+        "",
+    ),
     ("/linux/resources/rdma/mlx5_1", "/linux/resources/rdma/mlx5_1", {}),
     ("/linux/resources/unified/..~1x", "/linux/resources/unified", {"../x": "1"}),
     ("/linux/seccomp/defaultErrnoRet", "/linux/seccomp/defaultAction", "SCMP_ACT_ALLOW"),

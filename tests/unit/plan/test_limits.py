@@ -93,7 +93,7 @@ def test_v1_takes_a_hierarchy_more_when_asked(wanted: dict[str, Any], name: str)
 
 
 def test_controllers_mounted_together_are_joined_once() -> None:
-    """cpu and cpuacct in one hierarchy are one group."""
+    """Cpu and cpuacct in one hierarchy are one group."""
     both = Hierarchy(1, ("cpu", "cpuacct"), f"{ROOT}/cpu", f"{ROOT}/cpu", f"{ROOT}/cpu")
     assert build(Layout("v1", (both,))).groups == (f"{ROOT}/cpu/cloche/a",)
 
@@ -607,7 +607,7 @@ def test_cpu_quota(text: str, cpus: int, quota: int) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "%", ".", "0", "0%", "-1", "+1", "2.01", "101%", "0.009", "1e0", "nan", "inf", "1_0",
-     "0x1", " 1", "1 %", "1%%", "١", "1.0.0", "9" * 400],
+     "0x1", " 1", "1 %", "1%%", "\N{ARABIC-INDIC DIGIT ONE}", "1.0.0", "9" * 400],
 )  # fmt: skip
 def test_cpu_quota_of_nonsense(text: str) -> None:
     """Anything else is refused, with what could be had."""

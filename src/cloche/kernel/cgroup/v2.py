@@ -46,8 +46,8 @@ def wait_for(directory: str, event: str, value: int, timeout: float) -> None:
     """Wait until a line of ``cgroup.events`` has a value.
 
     The kernel notifies each change of the file by POLLPRI, to those who have read the former
-    content.  A change comes at the earliest 10 ms after the last one (cgroup_file_notify
-    combines them), so a wait may seem slow.
+    content.  It notifies at most once in 10 ms (CGROUP_FILE_NOTIFY_MIN_INTV), so that a wait
+    takes up to as long even where nothing has to be waited for.
     """
     deadline = time.monotonic() + timeout
     fd = os.open(f"{directory}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)

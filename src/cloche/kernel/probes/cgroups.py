@@ -21,6 +21,8 @@ _CONTROLLERS = {
     "hugetlb": "huge pages",
 }
 
+_DELEGATE = "run as root, or have it delegated: systemd-run --user --scope -p Delegate=yes"
+
 
 def probe(features: Features) -> list[Finding]:
     """Find out which controllers are where, and whether the caller may use them."""
@@ -53,7 +55,7 @@ def _controller(features: Features, name: str, use: str) -> Finding:
         return Finding(_WALL, title, "no", how, hint)
     place = f"v{hierarchy.version} at {hierarchy.mount}"
     if not hierarchy.base:
-        hint = "run as root, or have it delegated: systemd-run --user --scope -p Delegate=yes"
+        hint = _DELEGATE if hierarchy.version == 2 else "run as root: v1 isn't delegated to users"
         return Finding(_WALL, title, "no", f"{place}: no group there is writable", hint)
     if hierarchy.version == 2 and hierarchy.occupied and name not in hierarchy.enabled:
         how = f"{hierarchy.base} holds processes, and so can't pass {name} on"
@@ -81,8 +83,9 @@ def _unified(features: Features) -> list[Finding]:
     names = ("CLONE_INTO_CGROUP", "cgroup.kill", "cgroup.freeze")
     unified = features.cgroups.unified
     if unified is None or not unified.base:
-        how = "no cgroup2 mounted" if unified is None else f"{unified.mount} isn't writable"
-        return [Finding(_WALL, name, "no", how, "needs cgroup v2") for name in names]
+        how = f"no group at {unified.mount} is writable" if unified else "no cgroup2 is mounted"
+        hint = _DELEGATE if unified else "mount cgroup2"
+        return [Finding(_WALL, name, "no", how, hint) for name in names]
     group = f"{unified.base}/cloche-probe-{os.getpid()}"
     try:
         os.mkdir(group)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from cloche.kernel import flags, syscalls
-from cloche.kernel.features import Finding
+from cloche.kernel.features import Features, Finding, in_user_namespace
 
 NOBODY = 65534
 _MOUNT_POINT = "/tmp"  # noqa: S108 - nothing of it is used: it is only a directory to mount over
@@ -28,8 +28,9 @@ class Outcome(NamedTuple):
 def attempt(action: Action, *, unprivileged: bool = False) -> Outcome:
     """Run an action in a child; an OSError that it raises is how it failed.
 
-    ``unprivileged`` takes root's privileges away first.  Such an action mustn't import anything:
-    the user nobody may not be able to read this program's modules.
+    ``unprivileged`` takes root's privileges away first, those over the machine: root of a user
+    namespace has none, and often no other user to become.  Such an action mustn't import
+    anything, since the user nobody may not be able to read this program's modules.
     """
     reading, writing = os.pipe()
     pid = os.fork()
@@ -48,7 +49,7 @@ def attempt(action: Action, *, unprivileged: bool = False) -> Outcome:
 
 def _run(action: Action, unprivileged: bool) -> str:
     try:
-        if unprivileged and os.geteuid() == 0:
+        if unprivileged and os.geteuid() == 0 and not in_user_namespace():
             drop_privileges()
         return "+" + (action() or "")
     except OSError as error:
@@ -133,11 +134,16 @@ def _write(path: str, text: str) -> None:
         file.write(text.encode())
 
 
-def finding(
-    wall: str, name: str, tried: str, outcome: Outcome, hint: str = "", *, missing: str = "no"
-) -> Finding:
-    """Make a finding of an outcome; ``missing`` is the state when it didn't succeed."""
+def obstacle(features: Features) -> str:
+    """Return the hint for a call that was refused although the kernel knows it."""
+    if not features.may("CAP_SYS_ADMIN"):
+        return "needs CAP_SYS_ADMIN; an ordinary user's containers do it in a user namespace"
+    return "an outer container's seccomp profile or a security module may forbid it"
+
+
+def finding(wall: str, name: str, tried: str, outcome: Outcome, hint: str = "") -> Finding:
+    """Make a finding of an outcome."""
     if outcome.succeeded:
         detail = f" ({outcome.detail})" if outcome.detail else ""
         return Finding(wall, name, "yes", f"{tried}: worked{detail}")
-    return Finding(wall, name, missing, f"{tried}: {outcome.detail}", hint)
+    return Finding(wall, name, "no", f"{tried}: {outcome.detail}", hint)

@@ -17,8 +17,8 @@ def probe(features: Features) -> list[Finding]:
     """Find out about namespaces, as the caller and as an unprivileged process."""
     found: list[Finding] = []
     for name, kind in flags.NAMESPACE_KINDS.items():
-        found += _kind(name, kind)
-    found.append(_joining())
+        found += _kind(features, name, kind)
+    found.append(_joining(features))
     found.append(_obstacles())
     found += _id_maps(features)
     for name, use, package in _PROGRAMS:
@@ -38,31 +38,48 @@ _PROGRAMS = (
 )
 
 
-def _kind(name: str, kind: int) -> list[Finding]:
+def _kind(features: Features, name: str, kind: int) -> list[Finding]:
     word = f"CLONE_NEW{_word(name)}"
-    limit = f"user.max_{_LIMITS.get(name, name)}_namespaces"
-    maximum = read(f"/proc/sys/{limit.replace('.', '/')}").decode().strip()
-    hint = f"sysctl {limit} is {maximum}; needs CAP_SYS_ADMIN" if maximum else "not in this kernel"
+    hint = _limit(name)
     outcome = child.attempt(lambda: syscalls.unshare(kind))
-    found = [
-        child.finding(_WALL, f"{name} namespace", f"unshare({word}) in a child", outcome, hint)
-    ]
+    title = f"{name} namespace"
+    tried = f"unshare({word}) in a child"
+    found = [child.finding(_WALL, title, tried, outcome, hint or child.obstacle(features))]
     if kind == flags.CLONE_NEWUSER:
         tried, kinds = f"unshare({word}) and writing its maps, without privileges", 0
     else:
         tried, kinds = f"unshare(CLONE_NEWUSER|{word}), without privileges", kind
     outcome = child.attempt(lambda: child.enter_user_namespace(kinds), unprivileged=True)
-    hint = userns_obstacle() or hint
-    found.append(child.finding(_WALL, f"{name} namespace, unprivileged", tried, outcome, hint))
+    hint = userns_obstacle() or hint or _FORBIDDEN
+    found.append(child.finding(_WALL, f"{title}, unprivileged", tried, outcome, hint))
     return found
+
+
+_FORBIDDEN = "an outer container's seccomp profile or a security module may forbid it"
+
+
+def _limit(name: str) -> str:
+    """Return the hint for a kind that is limited to none, or that the kernel doesn't have."""
+    sysctl = f"user.max_{_LIMITS.get(name, name)}_namespaces"
+    maximum = read(f"/proc/sys/{sysctl.replace('.', '/')}").strip()
+    if not maximum:
+        return f"the kernel has no {name} namespaces"
+    return f"{sysctl} = 0" if maximum == b"0" else ""
 
 
 def _word(name: str) -> str:
     return {"mount": "NS", "network": "NET"}.get(name, name.upper())
 
 
-def _joining() -> Finding:
-    outcome = child.attempt(_join_by_pidfd)
+def _joining(features: Features) -> Finding:
+    def join() -> None:
+        if features.may("CAP_SYS_ADMIN"):
+            syscalls.unshare(flags.CLONE_NEWUTS)
+        else:
+            child.enter_user_namespace(flags.CLONE_NEWUTS)
+        _join_by_pidfd()
+
+    outcome = child.attempt(join)
     return child.finding(_WALL, "joining by pidfd", "setns(pidfd, CLONE_NEWUTS)", outcome)
 
 

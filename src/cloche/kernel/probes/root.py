@@ -16,51 +16,57 @@ from cloche.kernel.features import (
 from cloche.kernel.probes import child
 
 _WALL = "root"
-_IN_USERNS = "in a user namespace"
-_NEWER_KERNEL = "needs Linux 5.14, or an outer container whose seccomp profile knows the call"
 
 
-def probe(_features: Features) -> list[Finding]:
+def probe(features: Features) -> list[Finding]:
     """Find out about mounts, file systems and device nodes."""
-    found = [
-        *_both("private mounts", "mount(tmpfs) in a new mount namespace", child.private_mounts),
-        *_both("overlayfs", "mount(overlay) on tmpfs", _overlay, _OVERLAY_HINT),
-        *_both("procfs of its own", "mount(proc) in a new pid namespace", _procfs, _PROC_HINT),
-        *_both("sysfs of its own", "mount(sysfs) in a new network namespace", _sysfs),
-        *_both("message queues", "mount(mqueue) in a new ipc namespace", _mqueue),
-        *_both("devpts of its own", "mount(devpts, newinstance)", _devpts),
-        _alone("device nodes", "mknod(null) and writing to it", _mknod, _MKNOD_HINT),
-        *_both("pivot_root", "pivot_root into a tmpfs", _pivot_root),
-        _alone("openat2", "openat2(RESOLVE_IN_ROOT)", _openat2, _NEWER_KERNEL),
-        *_both("new mount calls", "fsopen, fsconfig, fsmount, move_mount", _new_mount),
-        *_both("recursive mount attributes", "open_tree, mount_setattr(AT_RECURSIVE)", _attributes),
-        _alone("idmapped mounts", "mount_setattr(MOUNT_ATTR_IDMAP) on /", _idmapped, _IDMAP_HINT),
-    ]
+    found: list[Finding] = []
+    for name, tried, action, hint in (
+        ("private mounts", "mount(tmpfs) in a new mount namespace", child.private_mounts, ""),
+        ("overlayfs", "mount(overlay) on tmpfs", _overlay, _OVERLAY_HINT),
+        ("procfs of its own", "mount(proc) in a new pid namespace", _procfs, _PROC_HINT),
+        ("sysfs of its own", "mount(sysfs) in a new network namespace", _sysfs, ""),
+        ("message queues", "mount(mqueue) in a new ipc namespace", _mqueue, ""),
+        ("devpts of its own", "mount(devpts, newinstance)", _devpts, ""),
+        ("pivot_root", "pivot_root into a tmpfs", _pivot_root, ""),
+        ("new mount calls", "fsopen, fsconfig, fsmount, move_mount", _new_mount, _NEW_HINT),
+        ("recursive mount attributes", "mount_setattr(AT_RECURSIVE)", _attributes, _NEW_HINT),
+    ):
+        found += _both(features, name, tried, action, hint)
+    for name, tried, action, hint in (
+        ("openat2", "openat2(RESOLVE_IN_ROOT)", _openat2, _NEW_HINT),
+        ("device nodes", "mknod(null) and writing to it", _mknod, _MKNOD_HINT),
+        ("idmapped mounts", "mount_setattr(MOUNT_ATTR_IDMAP) on /", _idmapped, _IDMAP_HINT),
+    ):
+        found.append(child.finding(_WALL, name, tried, child.attempt(action), hint))
     return found + [_filesystem(name) for name in ("fuse", "erofs", "squashfs")]
 
 
+_NEW_HINT = "needs Linux 5.14, or an outer container whose seccomp profile knows the call"
 _OVERLAY_HINT = "images are copied instead of layered; modprobe overlay, or Linux 5.11 for users"
 _PROC_HINT = "the outer container masks parts of /proc: run it with unmasked paths"
 _MKNOD_HINT = "the host's nodes are bound into /dev instead"
 _IDMAP_HINT = "shared files show the host's owners, or nobody's, in a user namespace"
 
 
-def _both(name: str, tried: str, action: child.Action, hint: str = "") -> list[Finding]:
+def _both(
+    features: Features, name: str, tried: str, action: child.Action, hint: str
+) -> list[Finding]:
     """Try as the caller and, as an unprivileged process, in a user namespace."""
+    if not hint or not features.may("CAP_SYS_ADMIN"):
+        callers_hint = child.obstacle(features)
+    else:
+        callers_hint = hint
     return [
-        child.finding(_WALL, name, f"{tried}, as the caller", child.attempt(action), hint),
+        child.finding(_WALL, name, f"{tried}, as the caller", child.attempt(action), callers_hint),
         child.finding(
             _WALL,
-            f"{name} {_IN_USERNS}",
-            f"{tried}, {_IN_USERNS}, without privileges",
+            f"{name} in a user namespace",
+            f"{tried}, in a user namespace, without privileges",
             child.attempt(lambda: _in_user_namespace(action), unprivileged=True),
             hint,
         ),
     ]
-
-
-def _alone(name: str, tried: str, action: child.Action, hint: str) -> Finding:
-    return child.finding(_WALL, name, tried, child.attempt(action), hint)
 
 
 def _filesystem(name: str) -> Finding:

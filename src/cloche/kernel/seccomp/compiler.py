@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from cloche.errors import InternalError, InvalidSpec, MissingDependency, Unsupported
+from cloche.errors import ClocheError, InternalError, InvalidSpec, MissingDependency, Unsupported
 from cloche.kernel.seccomp import fallback
 from cloche.kernel.seccomp.profile import OPERATORS, action_value
 
@@ -184,7 +184,7 @@ def _conjunctions(arguments: Sequence[Mapping[str, Any]]) -> Iterator[ctypes.Arr
         yield (_Argument * 1)(condition)
 
 
-def _rule_error(number: int, name: str, action: str, pointer: str) -> Exception:
+def _rule_error(number: int, name: str, action: str, pointer: str) -> ClocheError:
     if number == errno.EEXIST:
         return InvalidSpec(pointer, f"{name} has a rule with another action already")
     if number == errno.EOPNOTSUPP:

@@ -65,7 +65,7 @@ def check_spec(profile: Mapping[str, Any]) -> None:
         return InvalidSpec(f"/linux/seccomp{place}", problem)
 
     _check_head(profile, reject)
-    for index, rule in enumerate(profile.get("syscalls") or ()):
+    for index, rule in enumerate(_array(profile, "syscalls", "", reject)):
         _check_rule(rule, f"/syscalls/{index}", reject)
 
 
@@ -128,32 +128,25 @@ class _Resolver:
         self.take_errno(profile, "defaultErrnoRet", document, "defaultErrno", "")
         profile["architectures"] = self.architectures(document)
         _check_head(profile, self.reject)
-        rules = document.get("syscalls") or []
-        if not isinstance(rules, list):
-            raise self.reject("/syscalls", "isn't an array")
         profile["syscalls"] = [
             self.rule(rule, f"/syscalls/{index}")
-            for index, rule in enumerate(rules)
+            for index, rule in enumerate(_array(document, "syscalls", "", self.reject))
             if self.applies(rule, f"/syscalls/{index}")
         ]
         return profile
 
     def architectures(self, document: Mapping[str, Any]) -> list[Any]:
-        listed = document.get("architectures") or []
-        mapped = document.get("archMap") or []
+        listed = _array(document, "architectures", "", self.reject)
+        mapped = _array(document, "archMap", "", self.reject)
         if listed and mapped:
             raise self.reject("/archMap", "can't be combined with architectures")
-        if not isinstance(mapped, list):
-            raise self.reject("/archMap", "isn't an array")
         for index, entry in enumerate(mapped):
             place = f"/archMap/{index}"
             self.expect_keys(entry, place, {"architecture", "subArchitectures"})
             if entry.get("architecture") == _SECCOMP_ARCHITECTURES.get(self.machine):
-                others = entry.get("subArchitectures") or []
-                if not isinstance(others, list):
-                    raise self.reject(f"{place}/subArchitectures", "isn't an array")
+                others = _array(entry, "subArchitectures", place, self.reject)
                 return [entry["architecture"], *others]
-        return listed if isinstance(listed, list) else [listed]
+        return listed
 
     def applies(self, rule: Any, place: str) -> bool:
         """Whether a rule's conditions hold on this machine, for these capabilities."""
@@ -211,8 +204,8 @@ class _Resolver:
                 raise self.reject(f"{place}/{word}", f"isn't an errno: {source[word]}")
 
     def strings(self, source: Mapping[str, Any], key: str, place: str) -> list[str]:
-        values = source.get(key) or []
-        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        values = _array(source, key, place, self.reject)
+        if not all(isinstance(value, str) for value in values):
             raise self.reject(f"{place}/{key}", "isn't an array of strings")
         return values
 
@@ -229,28 +222,27 @@ class _Resolver:
 
 def _check_head(profile: Mapping[str, Any], reject: Reject) -> None:
     _check_action(profile, "defaultAction", "defaultErrnoRet", "", reject)
-    for name in profile.get("flags") or ():
-        if name not in SECCOMP_FILTER_FLAGS:
+    for name in _array(profile, "flags", "", reject):
+        if not isinstance(name, str) or name not in SECCOMP_FILTER_FLAGS:
             raise reject("/flags", f"isn't a flag of seccomp: {name}")
-    for index, name in enumerate(profile.get("architectures") or ()):
+    for index, name in enumerate(_array(profile, "architectures", "", reject)):
         if not isinstance(name, str) or not name.startswith("SCMP_ARCH_"):
             raise reject(f"/architectures/{index}", f"isn't an architecture: {name}")
     if profile.get("listenerMetadata") and not profile.get("listenerPath"):
         raise reject("/listenerMetadata", "makes no sense without listenerPath")
 
 
-def _check_rule(rule: Mapping[str, Any], place: str, reject: Reject) -> None:
-    names = rule.get("names")
-    if not isinstance(names, list) or not names:
+def _check_rule(rule: Any, place: str, reject: Reject) -> None:
+    if not isinstance(rule, dict):
+        raise reject(place, "isn't an object")
+    names = _array(rule, "names", place, reject)
+    if not names:
         raise reject(f"{place}/names", "isn't an array of at least one name")
     for name in names:
         if not isinstance(name, str) or not name or "\0" in name:
             raise reject(f"{place}/names", f"isn't the name of a system call: {name!r}")
     _check_action(rule, "action", "errnoRet", place, reject)
-    arguments = rule.get("args") or []
-    if not isinstance(arguments, list):
-        raise reject(f"{place}/args", "isn't an array")
-    for number, argument in enumerate(arguments):
+    for number, argument in enumerate(_array(rule, "args", place, reject)):
         _check_argument(argument, f"{place}/args/{number}", reject)
 
 
@@ -258,7 +250,7 @@ def _check_action(
     source: Mapping[str, Any], key: str, errno_key: str, place: str, reject: Reject
 ) -> None:
     action = source.get(key)
-    if action not in ACTIONS:
+    if not isinstance(action, str) or action not in ACTIONS:
         raise reject(f"{place}/{key}", f"isn't an action of seccomp: {action}")
     if action == "SCMP_ACT_NOTIFY":
         raise Unsupported(
@@ -284,8 +276,19 @@ def _check_argument(argument: Any, place: str, reject: Reject) -> None:
     for key, value in (("value", argument.get("value")), ("valueTwo", argument.get("valueTwo", 0))):
         if not _is_integer(value) or not 0 <= value < 2**64:
             raise reject(f"{place}/{key}", f"isn't an unsigned number of 64 bits: {value}")
-    if argument.get("op") not in OPERATORS:
-        raise reject(f"{place}/op", f"isn't an operator of seccomp: {argument.get('op')}")
+    operator = argument.get("op")
+    if not isinstance(operator, str) or operator not in OPERATORS:
+        raise reject(f"{place}/op", f"isn't an operator of seccomp: {operator}")
+
+
+def _array(source: Mapping[str, Any], key: str, place: str, reject: Reject) -> list[Any]:
+    """Return an array that may be left out."""
+    values = source.get(key)
+    if values is None:
+        return []
+    if not isinstance(values, list):
+        raise reject(f"{place}/{key}", "isn't an array")
+    return values
 
 
 def _is_integer(value: object) -> TypeGuard[int]:

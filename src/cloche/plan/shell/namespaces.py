@@ -1,0 +1,158 @@
+"""The walls of namespaces and cgroups in a script: unshare, nsenter, and files of the kernel."""
+
+from __future__ import annotations
+
+from cloche.kernel import flags
+from cloche.plan.describe import Arguments
+from cloche.plan.shell.pieces import CHAIN, Facts, Piece, here, remark
+from cloche.plan.shell.quoting import word, words
+from cloche.plan.steps import NO_SLOT
+
+_OPTIONS = {
+    flags.CLONE_NEWUSER: "--user",
+    flags.CLONE_NEWNS: "--mount",
+    flags.CLONE_NEWUTS: "--uts",
+    flags.CLONE_NEWIPC: "--ipc",
+    flags.CLONE_NEWNET: "--net",
+    flags.CLONE_NEWPID: "--pid",
+    flags.CLONE_NEWCGROUP: "--cgroup",
+    flags.CLONE_NEWTIME: "--time",
+}
+"""What unshare(1) and nsenter(1) call the namespaces."""
+
+
+def cgroup_parent(a: Arguments, _: Facts) -> list[Piece]:
+    """Make a cgroup that stays."""
+    return [here(f"mkdir --parents -- {word(a.text('path'))}")]
+
+
+def cgroup_create(a: Arguments, _: Facts) -> list[Piece]:
+    """Make a cgroup of the container's own."""
+    path = word(a.text("path"))
+    return [here(f"mkdir -- {path}", f"made+=({path})")]
+
+
+def cgroup_set(a: Arguments, _: Facts) -> list[Piece]:
+    """Write a limit, and read it back."""
+    return [here(f"set_limit {words([a.text('path'), a.text('value'), a.text('expect').strip()])}")]
+
+
+def cgroup_open(_a: Arguments, _: Facts) -> list[Piece]:
+    """Leave it to ``spawn``."""
+    return [remark("a shell's child can't be born in a cgroup: it is moved there when it is made")]
+
+
+def cgroup_join(a: Arguments, _: Facts) -> list[Piece]:
+    """Have the child move itself into a cgroup."""
+    return [here(f"echo 0 >{word(a.text('path') + '/tasks')}")]
+
+
+def open_namespace(_a: Arguments, _: Facts) -> list[Piece]:
+    """Leave it to ``spawn``."""
+    return [remark("opened by nsenter(1) when the child is made")]
+
+
+def join_namespace(a: Arguments, _: Facts) -> list[Piece]:
+    """Join a namespace by its path."""
+    option = _OPTIONS[a.number("kind")]
+    # Without --no-fork nsenter would stay to wait for who enters a pid namespace.
+    return [Piece(CHAIN, (f"nsenter --no-fork {word(f'{option}={a.text("path")}')}",))]
+
+
+def join_process(a: Arguments, _: Facts) -> list[Piece]:
+    """Join namespaces of a process."""
+    options = " ".join(_options(a.number("kinds")))
+    return [Piece(CHAIN, (f"nsenter --no-fork --target={a.number('pid')} {options}",))]
+
+
+def spawn(a: Arguments, facts: Facts) -> list[Piece]:
+    """Make the child as a coprocess: its pipes are the baton that passes to and fro."""
+    kinds = a.number("kinds")
+    command = ["unshare --fork --kill-child", *_options(kinds)]
+    if kinds & flags.CLONE_NEWNS:
+        command.append("--propagation=unchanged")
+    if kinds & flags.CLONE_NEWUSER:
+        # Without ids exec would take all capabilities away, and the ids come later.
+        command.append("--keep-caps")
+    lines = []
+    if a.number("user") != NO_SLOT:
+        # nsenter becomes the root of the namespace, which needs a privilege; without it the
+        # caller has to be that already.
+        option = word(f"--user={facts.slots[a.number('user')]}")
+        lines = [f"chain+=(nsenter {option})", "((EUID == 0)) || chain+=(--preserve-credentials)"]
+    lines += [
+        "coproc container {",
+        '    exec setpriv --pdeathsig=KILL "${chain[@]}" \\',
+        f"        {' '.join(command)} \\",
+        "        bash -euc child_1",
+        "}",
+        "launched=$container_PID",
+        'exec {ready}<&"${container[0]}" {gate}>&"${container[1]}"',
+        'read -r pid <&"$ready"',
+        'enter=(nsenter --target "$pid")',
+        "((EUID == 0)) || enter+=(--user --preserve-credentials)",
+    ]
+    if a.number("cgroup") != NO_SLOT:
+        path = f"{facts.slots[a.number('cgroup')]}/cgroup.procs"
+        lines.append(f'echo "$pid" >{word(path)}')
+    return [here(*lines)]
+
+
+def unshare(a: Arguments, _: Facts) -> list[Piece]:
+    """Leave namespaces for new ones."""
+    return [Piece(CHAIN, (f"unshare {' '.join(_options(a.number('kinds')))}",))]
+
+
+def deny_setgroups(_a: Arguments, _: Facts) -> list[Piece]:
+    """Forbid setgroups in the child's user namespace."""
+    return [here('echo deny >"/proc/$pid/setgroups"')]
+
+
+def id_map(a: Arguments, _: Facts) -> list[Piece]:
+    """Write a map of ids: the kernel takes it in one piece, and once only."""
+    name = "gid_map" if a.number("group") else "uid_map"
+    return [here(f'printf %s {word(a.text("map"))} >"/proc/$pid/{name}"')]
+
+
+def id_map_program(a: Arguments, _: Facts) -> list[Piece]:
+    """Have newuidmap or newgidmap write a map of ids."""
+    program, *ids = a.words("argv")
+    return [here(f'{word(program)} "$pid" {words(ids)}')]
+
+
+def hostname(a: Arguments, facts: Facts) -> list[Piece]:
+    """Set the hostname."""
+    return _name("hostname", a.text("name"), facts)
+
+
+def domainname(a: Arguments, facts: Facts) -> list[Piece]:
+    """Set the domain name."""
+    return _name("domainname", a.text("name"), facts)
+
+
+def _name(which: str, name: str, facts: Facts) -> list[Piece]:
+    if not facts.in_user_namespace:
+        return [here(f"printf %s {word(name)} >/proc/sys/kernel/{which}")]
+    # sysctl_perm() of the kernel lets only the host's root write there.
+    return [
+        remark(f"by {which}(1), which isn't of util-linux: /proc/sys is the host root's to write"),
+        here(f"{which} {word(name)}"),
+    ]
+
+
+def loopback_up(_a: Arguments, _: Facts) -> list[Piece]:
+    """Bring up the loopback interface, if that can be done."""
+    return [
+        remark("by ip(8), where it is installed: nothing in util-linux brings up an interface"),
+        here(
+            "if command -v ip >/dev/null; then",
+            "    ip link set dev lo up",
+            "else",
+            "    echo 'the loopback interface stays down: there is no ip(8)' >&2",
+            "fi",
+        ),
+    ]
+
+
+def _options(kinds: int) -> list[str]:
+    return [option for kind, option in _OPTIONS.items() if kinds & kind]

@@ -1,0 +1,96 @@
+"""What a step becomes in a script: commands, and where in the script they have to stand.
+
+A shell differs from the launcher in three ways, which the places are for:
+
+- It changes its own namespaces, user or limits only by becoming a program (``nsenter``,
+  ``unshare``, ``setpriv`` ...) that does it and then becomes the next: ``CHAIN``.
+- One setpriv has to give up all privileges at once, since after it the capabilities are lost that
+  another would need: ``SETPRIV``.
+- After pivot_root no program of the host can be reached.  So the child first becomes all that it
+  has to be, and waits.  The host gives its root the last touches (``BEFORE_PIVOT``) and moves the
+  child into it (``PIVOT``).  What comes after, bash can do by itself (``INSIDE``).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from cloche.kernel import flags
+from cloche.plan.describe import Arguments
+from cloche.plan.steps import Plan
+
+HERE = "here"
+"""Commands for the process that the step belongs to."""
+CHAIN = "chain"
+"""The words of a program that becomes the rest of what its process does."""
+SETPRIV = "setpriv"
+"""Options for the child's last setpriv."""
+HELPED = "helped"
+"""Commands that the host runs in the child's mount namespace, while the child waits."""
+BEFORE_PIVOT = "before pivot"
+"""The same, once nothing else is left to do before pivot_root."""
+PIVOT = "pivot"
+"""Commands of the host from pivot_root on."""
+INSIDE = "inside"
+"""Commands of the child in its root: only what is built into bash."""
+NOT_DONE = "not done"
+"""A comment: what is beyond a shell."""
+REMARK = "remark"
+"""A comment: what is different from what the launcher does."""
+
+
+class Piece(NamedTuple):
+    """Lines of a script, without indentation, and their place."""
+
+    place: str
+    lines: tuple[str, ...]
+
+
+def here(*lines: str) -> Piece:
+    """Return commands for the process that the step belongs to."""
+    return Piece(HERE, lines)
+
+
+def not_done(reason: str) -> Piece:
+    """Return the comment that something is beyond a shell."""
+    return Piece(NOT_DONE, (reason,))
+
+
+def remark(text: str) -> Piece:
+    """Return a comment about a difference."""
+    return Piece(REMARK, (text,))
+
+
+class Facts(NamedTuple):
+    """What the commands of one step depend on beside its arguments."""
+
+    before_pivot: bool
+    in_user_namespace: bool
+    slots: dict[int, str]
+    """What the slots of the plan hold: paths of namespaces, cgroups and trees."""
+    uid: int
+    """The user that the program runs as."""
+    bounding: int
+    no_new_privs: bool
+
+
+def facts(plan: Plan) -> Facts:
+    """Return what the commands of a plan's first step depend on."""
+    steps = {step.operation.name: Arguments(step) for step in plan.steps}
+    spawn = steps.get("spawn")
+    identity = steps.get("identity")
+    bounding = steps.get("bounding_set")
+    slots = {}
+    for step in plan.steps:
+        if step.operation.name in ("open_namespace", "cgroup_open", "open_tree"):
+            a = Arguments(step)
+            slots[a.number("slot")] = a.text("source" if "open_tree" == step.operation.name else "path")
+    return Facts(
+        before_pivot=True,
+        in_user_namespace=spawn is not None
+        and (bool(spawn.number("kinds") & flags.CLONE_NEWUSER) or spawn.number("user") >= 0),
+        slots=slots,
+        uid=identity.number("uid") if identity is not None else 0,
+        bounding=bounding.number("keep") if bounding is not None else -1,
+        no_new_privs="no_new_privs" in steps,
+    )

@@ -1,0 +1,66 @@
+"""User namespaces: who gets one, and what stands behind its ids."""
+
+import pytest
+
+from cloche.engine import users
+from cloche.errors import InvalidArgument, PermissionDenied
+from cloche.kernel import idmap
+from cloche.kernel.features import Features
+from cloche.kernel.idmap import Range
+
+
+def test_only_root_does_without(features: Features, ordinary: Features) -> None:
+    """Root's containers have the host's users unless asked otherwise, all others never."""
+    assert not users.is_private("", features)
+    assert not users.is_private("host", features)
+    assert users.is_private("private", features)
+    assert users.is_private("", ordinary)
+    with pytest.raises(PermissionDenied, match="--userns host"):
+        users.is_private("host", ordinary)
+
+
+def test_ordinary_user_with_ranges(ordinary: Features) -> None:
+    """The user is root inside, and the granted ids come above."""
+    maps = users.mappings(ordinary)
+    assert maps.uids == [
+        {"containerID": 0, "hostID": 1000, "size": 1},
+        {"containerID": 1, "hostID": 100_000, "size": 65_536},
+    ]
+    assert maps.gids[1]["hostID"] == 200_000
+
+
+@pytest.mark.parametrize("lacks", ["newuidmap", "newgidmap", "subuids", "subgids"])
+def test_ordinary_user_without(ordinary: Features, lacks: str) -> None:
+    """Where one of the four things is missing, the user's own id is all there is."""
+    nothing = () if lacks.startswith("sub") else None
+    maps = users.mappings(ordinary._replace(**{lacks: nothing}))
+    assert maps.uids == [{"containerID": 0, "hostID": 1000, "size": 1}]
+    assert maps.gids == [{"containerID": 0, "hostID": 1000, "size": 1}]
+
+
+def test_root_gets_ids_of_nobody(features: Features, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root in the container is nobody outside, from /etc/subuid or from ids kept for that."""
+    monkeypatch.setattr(idmap, "subordinate_ids", lambda *_: ())
+    assert users.mappings(features).uids == [
+        {"containerID": 0, "hostID": users.FALLBACK.first, "size": 65_536}
+    ]
+    monkeypatch.setattr(idmap, "subordinate_ids", lambda *_: (Range(7, 8), Range(20, 2)))
+    assert users.mappings(features).gids == [
+        {"containerID": 0, "hostID": 7, "size": 8},
+        {"containerID": 8, "hostID": 20, "size": 2},
+    ]
+
+
+def test_root_of_a_namespace_maps_what_it_has(features: Features) -> None:
+    """Inside a user namespace only ids that are mapped there can be mapped further."""
+    maps = users.mappings(features._replace(in_user_namespace=True))
+    assert maps.uids
+    assert all(entry["containerID"] == entry["hostID"] for entry in maps.uids)
+
+
+def test_unmapped_id_is_refused(ordinary: Features) -> None:
+    """An id that doesn't exist in the namespace is named before the kernel says EINVAL."""
+    maps = users.mappings(ordinary)
+    users.require_mapped(65_536, maps.uids, "user")
+    with pytest.raises(InvalidArgument, match="user 65537"):
+        users.require_mapped(65_537, maps.uids, "user")
