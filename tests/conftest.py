@@ -31,7 +31,8 @@ from tests import leaks, needs
 LEAK_PROOF_DIRECTORIES = {"contract", "kernel", "native"}
 ORDINARY_ID = 65533
 """A uid and gid that no passwd file has: neither nobody (65534) nor a person."""
-SUBORDINATE_USER = "cloche-test"
+SUBORDINATE_USER = "cloche-test-"
+"""The name of the user that is made for the tests, without the pid of the test process."""
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -119,8 +120,9 @@ class Cloche:
             "CLOCHE_STATE": str(self.state),
             "CLOCHE_DATA": str(self.data),
         }
-        if "CLOCHE_LAUNCHER" in os.environ:
-            self.environ["CLOCHE_LAUNCHER"] = os.environ["CLOCHE_LAUNCHER"]
+        for name in ("CLOCHE_LAUNCHER", "COVERAGE_PROCESS_CONFIG"):
+            if name in os.environ:
+                self.environ[name] = os.environ[name]
 
     def __call__(
         self,
@@ -204,16 +206,21 @@ def subordinate_user() -> Iterator[User]:
     if os.geteuid() != 0:
         yield User(os.getuid(), os.getgid())
         return
-    if any(entry.pw_name == SUBORDINATE_USER for entry in pwd.getpwall()):
-        subprocess.run(["userdel", SUBORDINATE_USER], check=True)
+    for entry in pwd.getpwall():
+        maker = entry.pw_name.removeprefix(SUBORDINATE_USER)
+        if maker.isdigit() and not Path(f"/proc/{maker}").exists():
+            subprocess.run(["userdel", "--force", entry.pw_name], check=True)
+    name = f"{SUBORDINATE_USER}{os.getpid()}"
     # No home directory and no shell; the passwd entry is what newuidmap asks for.
-    subprocess.run(["useradd", "--shell", "/bin/false", SUBORDINATE_USER], check=True)
-    entry = pwd.getpwnam(SUBORDINATE_USER)
-    for option in ("--add-subuids", "--add-subgids"):
-        if SUBORDINATE_USER not in Path(f"/etc/sub{option[9]}id").read_text():
-            subprocess.run(["usermod", option, "300000-365535", SUBORDINATE_USER], check=True)
-    yield User(entry.pw_uid, entry.pw_gid)
-    subprocess.run(["userdel", SUBORDINATE_USER], check=True)
+    subprocess.run(["useradd", "--shell", "/bin/false", name], check=True)
+    try:
+        ids = pwd.getpwnam(name)
+        for option, file in (("--add-subuids", "/etc/subuid"), ("--add-subgids", "/etc/subgid")):
+            if f"{name}:" not in Path(file).read_text():  # as useradd is set up, it is there
+                subprocess.run(["usermod", option, "300000-365535", name], check=True)
+        yield User(ids.pw_uid, ids.pw_gid)
+    finally:
+        subprocess.run(["userdel", "--force", name], check=True)
 
 
 @pytest.fixture(scope="session")

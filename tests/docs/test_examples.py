@@ -57,7 +57,6 @@ def _blocks() -> list[ParameterSet]:
 def test_example_prints_what_the_document_says(block: str, cloche: Cloche) -> None:
     """A console block of a document, run in order in a fresh place, prints what is shown."""
     for command, output in _examples(block):
-        done = cloche.run(["sh", "-c", f'cd "$HOME"; {command}'])
-        printed = done.stdout + done.stderr
+        printed = cloche.run(["sh", "-c", f'exec 2>&1; cd "$HOME"; {command}']).stdout
         checker = doctest.OutputChecker()
         assert checker.check_output(output, printed, FLAGS), f"$ {command}{printed}"

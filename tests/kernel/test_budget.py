@@ -28,6 +28,7 @@ pytestmark = pytest.mark.needs("root", "busybox", "strace")
 @pytest.fixture
 def start(cloche: Cloche, workspace: Path) -> list[str]:
     """A start that everything is cached for, as arguments of ``cloche``."""
+    cloche.environ.pop("COVERAGE_PROCESS_CONFIG", None)  # measuring must not be measured
     root = workspace / "root"
     (root / "bin").mkdir(parents=True)
     busybox = shutil.which("busybox")

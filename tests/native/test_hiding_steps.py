@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import stat
 from pathlib import Path
 
 import pytest
@@ -14,10 +13,6 @@ from tests.native.containers import DEV, DEVPTS, PROC, Box, Treasure, tmpfs
 from tests.native.launching import WHY
 
 pytestmark = pytest.mark.needs("busybox")
-
-AT_FDCWD, RENAME_EXCHANGE = -100, 2
-READ_ONLY = flags.MOUNT_ATTR_RDONLY
-CHARACTER_DEVICE = stat.S_IFCHR | 0o666
 
 
 # --- the console -------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from cloche.kernel import flags
 from cloche.plan import steps
 from cloche.plan.steps import Step
 from tests.native.containers import DEV, DEVPTS, PROC, Box, Treasure, tmpfs
@@ -24,8 +23,6 @@ from tests.native.launching import WHY
 pytestmark = pytest.mark.needs("busybox")
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2
-READ_ONLY = flags.MOUNT_ATTR_RDONLY
-CHARACTER_DEVICE = stat.S_IFCHR | 0o666
 
 
 def test_absolute_link_stays_inside(box: Box, treasure: Treasure) -> None:

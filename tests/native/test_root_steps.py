@@ -16,7 +16,6 @@ from tests.native.launching import WHY
 
 pytestmark = pytest.mark.needs("busybox")
 
-AT_FDCWD, RENAME_EXCHANGE = -100, 2
 READ_ONLY = flags.MOUNT_ATTR_RDONLY
 CHARACTER_DEVICE = stat.S_IFCHR | 0o666
 

@@ -14,10 +14,6 @@ if TYPE_CHECKING:
     from cloche.kernel.features import Features
     from cloche.oci.spec import IDMapping
 
-FALLBACK = idmap.Range(524_288, 65_536)
-"""For root where /etc/subuid grants it nothing: the beginning of the ids that systemd keeps for
-containers, which no account has (https://systemd.io/UIDS-GIDS)."""
-
 
 class Mappings(NamedTuple):
     """The maps of a new user namespace."""
@@ -44,21 +40,19 @@ def mappings(features: Features) -> Mappings:
     """Return the maps for a container of this caller.
 
     An ordinary user is root inside; the ids above are those granted in /etc/subuid and
-    /etc/subgid, where newuidmap(1) is there to map them, and else there are none.  Root gets
-    ids that nobody has outside.
+    /etc/subgid, where newuidmap(1) is there to map them, and else there are none.
+
+    Root's containers keep the ids as they are (as with systemd's ``PrivateUsers=identity``): what
+    a new user namespace takes away is the power of root's capabilities over the host.  Other ids
+    would make the files of every root directory those of nobody, since they belong to the host's.
     """
-    if not features.may("CAP_SETUID"):
-        ranged = features.newuidmap and features.newgidmap and features.subuids and features.subgids
-        return Mappings(
-            _stacked([idmap.Range(features.uid, 1), *(features.subuids if ranged else ())]),
-            _stacked([idmap.Range(features.gid, 1), *(features.subgids if ranged else ())]),
-        )
-    if features.in_user_namespace:
+    if features.may("CAP_SETUID"):
         # What isn't mapped into the caller's own namespace can't be mapped further (EPERM).
         return Mappings(_identity("/proc/self/uid_map"), _identity("/proc/self/gid_map"))
+    ranged = features.newuidmap and features.newgidmap and features.subuids and features.subgids
     return Mappings(
-        _stacked(idmap.subordinate_ids(idmap.SUBUID, features.user, 0) or (FALLBACK,)),
-        _stacked(idmap.subordinate_ids(idmap.SUBGID, features.user, 0) or (FALLBACK,)),
+        _stacked([idmap.Range(features.uid, 1), *(features.subuids if ranged else ())]),
+        _stacked([idmap.Range(features.gid, 1), *(features.subgids if ranged else ())]),
     )
 
 

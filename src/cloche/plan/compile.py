@@ -75,6 +75,7 @@ def compile(spec: Spec, features: Features, launch: Launch) -> Plan:
         )
     )
     plan += namespaces.id_maps(facts)
+    plan += overlay.host_trees(facts)
     plan += cgroups.join(group)  # as long as the child's ids are the launcher's
     plan += namespaces.inside(facts)
     plan += root.build(facts, slots)

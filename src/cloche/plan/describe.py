@@ -221,6 +221,8 @@ _CLAUSES: dict[str, Callable[[Arguments], str]] = {
     "loopback_up": lambda a: "bring up the loopback interface",
     "propagation": lambda a: f"make every mount {propagation_word(a.number('flags'))}",
     "open_tree": lambda a: f"take a clone of the mount {a.text('source')}",
+    "idmap_tree": lambda a: f"clone {a.text('source')} with its owners mapped to the container's",
+    "attach_tree": lambda a: f"attach the clone at {a.text('path')}",
     "mount_on_host": _mount,
     "make_dir_on_mount": lambda a: f"make the directory {a.text('path')}",
     "open_root": _open_root,

@@ -37,6 +37,7 @@ _WHY = {
 _HANDLED_ACTIONS = frozenset({"remount"})
 CREATE_OPTION = "x-cloche.create"
 """Option of a bind: the source is a directory of the host that is made if it is missing."""
+_OWN_OVERLAY_OPTIONS = (overlay.SCRATCH_OPTION, "lowerdir=")
 
 
 class Parsed(NamedTuple):
@@ -122,8 +123,11 @@ def _new(mount: Mount, parsed: Parsed, situation: Situation, index: int) -> list
     dest = mount["destination"]
     options = tuple(option for option in parsed.flags.data if _is_kept(option, kind, situation))
     if kind == "overlay" and overlay.SCRATCH_OPTION in options:
-        kept = tuple(option for option in options if option != overlay.SCRATCH_OPTION)
-        options = kept + overlay.writable(situation, overlay.number(situation, index))
+        options = (
+            overlay.lower_option(situation, overlay.lowers(mount)),
+            *(option for option in options if not option.startswith(_OWN_OVERLAY_OPTIONS)),
+            *overlay.writable(situation, overlay.number(situation, index)),
+        )
     plan = [
         steps.mount(
             kind,

@@ -4,16 +4,26 @@ A spec asks for them in two ways: for the root by the annotation ``cloche.root=o
 other place by a mount of type overlay with the option ``x-cloche.scratch``.  All share one tmpfs,
 mounted at ``<container's directory>/scratch`` and never reachable from inside: what becomes the
 container's root is a mount on top of a directory in it.
+
+In a container with users of its own the lower directories' files would belong to nobody there.
+Where the launcher is privileged, it clones them with their owners mapped (since 5.19 overlayfs
+takes such layers, Documentation/filesystems/idmappings.rst); the clones are attached in the tmpfs.
 """
 
 from __future__ import annotations
 
-from cloche.errors import InvalidSpec
+from typing import TYPE_CHECKING
+
+from cloche.errors import InvalidSpec, Unsupported
 from cloche.kernel import flags
 from cloche.plan import steps
 from cloche.plan.situation import Situation
-from cloche.plan.steps import Step
+from cloche.plan.steps import SLOTS, Step
 
+if TYPE_CHECKING:
+    from cloche.oci.spec import Mount
+
+FIRST_SLOT = 40
 ROOT_ANNOTATION = "cloche.root"
 SCRATCH_OPTION = "x-cloche.scratch"
 
@@ -41,6 +51,50 @@ def lower(situation: Situation) -> str:
 def root_path(situation: Situation) -> str:
     """Return where the overlay of the root is mounted."""
     return f"{_directory(situation)}/root"
+
+
+def host_trees(situation: Situation) -> list[Step]:
+    """Clone the lower directories with mapped owners, where that is needed and can be done."""
+    return [
+        steps.idmap_tree(
+            slot, source, why="files of the host's root shall be those of the container's root"
+        )
+        for source, (slot, _) in _mapped(situation).items()
+    ]
+
+
+def _mapped(situation: Situation) -> dict[str, tuple[int, str]]:
+    """Return slot and place of each lower directory that is cloned."""
+    possible = situation.makes(flags.CLONE_NEWUSER) and situation.host_is_privileged
+    if not possible or situation.features.kernel < (5, 19):
+        return {}
+    sources = [lower(situation)] if is_root(situation) else []
+    for mount in situation.spec.get("mounts", []):
+        if SCRATCH_OPTION in mount.get("options", []):
+            sources += lowers(mount)
+    unique = list(dict.fromkeys(sources))
+    if FIRST_SLOT + len(unique) > SLOTS:
+        raise Unsupported(f"more than {SLOTS - FIRST_SLOT} directories beneath throw-away layers")
+    directory = _directory(situation)
+    return {
+        source: (FIRST_SLOT + index, f"{directory}/lower{index}")
+        for index, source in enumerate(unique)
+    }
+
+
+def lowers(mount: Mount) -> list[str]:
+    """Return the directories of a mount's option lowerdir, topmost first."""
+    for option in mount.get("options", []):
+        if option.startswith("lowerdir="):
+            return _split(option.removeprefix("lowerdir="))
+    return []
+
+
+def lower_option(situation: Situation, directories: list[str]) -> str:
+    """Return the option lowerdir for these directories, or for their clones."""
+    mapped = _mapped(situation)
+    places = [mapped[path][1] if path in mapped else path for path in directories]
+    return "lowerdir=" + ":".join(_escape(path) for path in places)
 
 
 def mount_point(situation: Situation) -> list[Step]:
@@ -79,6 +133,9 @@ def scratch(situation: Situation) -> list[Step]:
                     why="an overlay keeps what is written in upper and prepares it in work",
                 )
             )
+    for slot, path in _mapped(situation).values():
+        plan.append(steps.make_dir_on_mount(path, 0o755, why="where a lower directory is attached"))
+        plan.append(steps.attach_tree(slot, path, why="an overlay finds its layers by path"))
     if is_root(situation):
         path = root_path(situation)
         plan.append(steps.make_dir_on_mount(path, 0o755, why="where the root is assembled"))
@@ -86,7 +143,7 @@ def scratch(situation: Situation) -> list[Step]:
             steps.mount_on_host(
                 "overlay",
                 "overlay",
-                (f"lowerdir={_escape(lower(situation))}", *writable(situation, 0)),
+                (lower_option(situation, [lower(situation)]), *writable(situation, 0)),
                 0,
                 path,
                 why="the root directory is only read; what is written lies on top and vanishes",
@@ -122,3 +179,15 @@ def _count(situation: Situation) -> int:
 
 def _escape(path: str) -> str:
     return path.replace("\\", "\\\\").replace(":", "\\:")
+
+
+def _split(text: str) -> list[str]:
+    """Undo ``_escape`` and the joining by colons."""
+    parts = [""]
+    letters = iter(text)
+    for letter in letters:
+        if letter == ":":
+            parts.append("")
+        else:
+            parts[-1] += next(letters, "") if letter == "\\" else letter
+    return parts

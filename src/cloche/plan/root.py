@@ -23,7 +23,7 @@ from cloche.plan.situation import Situation
 from cloche.plan.steps import Step
 
 FIRST_TREE_SLOT = 4
-"""Slots below are for cgroups and namespaces."""
+"""Slots below are for cgroups and namespaces, those from ``overlay.FIRST_SLOT`` for layers."""
 
 _PROPAGATIONS = {
     "private": flags.MS_PRIVATE,
@@ -56,9 +56,9 @@ def host_trees(situation: Situation) -> tuple[list[Step], dict[int, int]]:
             )
         if connected or (situation.in_user_namespace and situation.host_is_privileged):
             slot = FIRST_TREE_SLOT + len(slots)
-            if slot >= steps.SLOTS:
+            if slot >= overlay.FIRST_SLOT:
                 raise Unsupported(
-                    f"more than {steps.SLOTS - FIRST_TREE_SLOT} mounts from the host in a "
+                    f"more than {overlay.FIRST_SLOT - FIRST_TREE_SLOT} mounts from the host in a "
                     "container with its own users"
                 )
             slots[index] = slot

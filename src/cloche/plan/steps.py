@@ -246,6 +246,8 @@ def loopback_up(*, why: str) -> Step:
 
 _PROPAGATION = _operation("propagation", ROOT, "flags:i", "mount_namespaces(7)")
 _OPEN_TREE = _operation("open_tree", ROOT, "slot:i source:s recursive:i", "open_tree(2)")
+_IDMAP_TREE = _operation("idmap_tree", ROOT, "slot:i source:s", "mount_setattr(2)")
+_ATTACH_TREE = _operation("attach_tree", ROOT, "slot:i path:s", "move_mount(2)")
 _MOUNT_ON_HOST = _operation(
     "mount_on_host", ROOT, "fstype:s source:s options:v attributes:i path:s", "fsopen(2)"
 )
@@ -288,6 +290,19 @@ def propagation(flags: int, *, why: str) -> Step:
 def open_tree(slot: int, source: str, *, recursive: bool, why: str) -> Step:
     """Clone a mount of the host into a slot, where only the host may open its source."""
     return Step(_OPEN_TREE, HOST, (slot, source, int(recursive)), why)
+
+
+def idmap_tree(slot: int, source: str, *, why: str) -> Step:
+    """Clone a mount of the host into a slot, its owners mapped as the child's user namespace does.
+
+    A file of uid 0 on the host belongs to uid 0 of the container.
+    """
+    return Step(_IDMAP_TREE, HOST, (slot, source), why)
+
+
+def attach_tree(slot: int, path: str, *, why: str) -> Step:
+    """Attach a slot's mount at a host path, seen only in the child's mount namespace."""
+    return Step(_ATTACH_TREE, CHILD, (slot, path), why)
 
 
 def mount_on_host(

@@ -160,7 +160,7 @@ def test_environment(tmp_path: Path) -> None:
     file.write_bytes(b"\xef\xbb\xbfA=1\nB=\xff\n")
     options = parse("-e", "A", "-e", "C", "--env-file", str(file), "host", A="2")
     assert options.env == ("A=2", "B=\udcff")
-    with pytest.raises(NotFound, match="--env-file .*: no such file"):
+    with pytest.raises(NotFound, match=r"--env-file .*: no such file"):
         parse("--env-file", "/no/such/file", "host")
 
 

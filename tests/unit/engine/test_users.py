@@ -1,12 +1,12 @@
 """User namespaces: who gets one, and what stands behind its ids."""
 
+from typing import Any
+
 import pytest
 
 from cloche.engine import users
 from cloche.errors import InvalidArgument, PermissionDenied
-from cloche.kernel import idmap
 from cloche.kernel.features import Features
-from cloche.kernel.idmap import Range
 
 
 def test_only_root_does_without(features: Features, ordinary: Features) -> None:
@@ -32,30 +32,19 @@ def test_ordinary_user_with_ranges(ordinary: Features) -> None:
 @pytest.mark.parametrize("lacks", ["newuidmap", "newgidmap", "subuids", "subgids"])
 def test_ordinary_user_without(ordinary: Features, lacks: str) -> None:
     """Where one of the four things is missing, the user's own id is all there is."""
-    nothing = () if lacks.startswith("sub") else None
+    nothing: Any = () if lacks.startswith("sub") else None
     maps = users.mappings(ordinary._replace(**{lacks: nothing}))
     assert maps.uids == [{"containerID": 0, "hostID": 1000, "size": 1}]
     assert maps.gids == [{"containerID": 0, "hostID": 1000, "size": 1}]
 
 
-def test_root_gets_ids_of_nobody(features: Features, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root in the container is nobody outside, from /etc/subuid or from ids kept for that."""
-    monkeypatch.setattr(idmap, "subordinate_ids", lambda *_: ())
-    assert users.mappings(features).uids == [
-        {"containerID": 0, "hostID": users.FALLBACK.first, "size": 65_536}
-    ]
-    monkeypatch.setattr(idmap, "subordinate_ids", lambda *_: (Range(7, 8), Range(20, 2)))
-    assert users.mappings(features).gids == [
-        {"containerID": 0, "hostID": 7, "size": 8},
-        {"containerID": 8, "hostID": 20, "size": 2},
-    ]
-
-
-def test_root_of_a_namespace_maps_what_it_has(features: Features) -> None:
-    """Inside a user namespace only ids that are mapped there can be mapped further."""
-    maps = users.mappings(features._replace(in_user_namespace=True))
-    assert maps.uids
-    assert all(entry["containerID"] == entry["hostID"] for entry in maps.uids)
+def test_root_keeps_its_ids(features: Features) -> None:
+    """Root maps every id that it has itself, each to the same."""
+    with open("/proc/self/uid_map") as file:
+        inside = [int(line.split()[0]) for line in file]
+    maps = users.mappings(features)
+    assert [entry["containerID"] for entry in maps.uids] == inside
+    assert all(entry["containerID"] == entry["hostID"] for entry in (*maps.uids, *maps.gids))
 
 
 def test_unmapped_id_is_refused(ordinary: Features) -> None:

@@ -1,5 +1,6 @@
 """The options --volume, --mount and --tmpfs."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -155,7 +156,7 @@ def test_mount_of_other_types(text: str) -> None:
     st.sampled_from([volume, tmpfs, mount]),
     st.text('/:.,=ab"', max_size=10) | st.text(max_size=10).map("type=bind,src=/a,dst=/b,".__add__),
 )
-def test_any_text_is_judged(parse: type[Volume], text: str) -> None:
+def test_any_text_is_judged(parse: Callable[[str], Volume], text: str) -> None:
     """Whatever the text is, the answer is an absolute mount point or one of our errors."""
     try:
         found = parse(text)

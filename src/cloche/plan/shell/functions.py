@@ -141,7 +141,8 @@ FUNCTIONS["set_limit"] = """\
 set_limit() { # file, value, what it must hold then (empty: anything)
     local held
     printf '%s' "$2" >"$1"
+    [[ -n $3 ]] || return 0
     read -r -d '' held <"$1" || true
-    [[ -z $3 || $held == "$3" ]] || fail "$1: holds '$held' and not '$3'"
+    [[ $held == "$3" ]] || fail "$1: holds '$held' and not '$3'"
 }
 """

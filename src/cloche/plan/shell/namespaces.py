@@ -56,7 +56,8 @@ def join_namespace(a: Arguments, _: Facts) -> list[Piece]:
     """Join a namespace by its path."""
     option = _OPTIONS[a.number("kind")]
     # Without --no-fork nsenter would stay to wait for who enters a pid namespace.
-    return [Piece(CHAIN, (f"nsenter --no-fork {word(f'{option}={a.text("path")}')}",))]
+    joined = word(f"{option}={a.text('path')}")
+    return [Piece(CHAIN, (f"nsenter --no-fork {joined}",))]
 
 
 def join_process(a: Arguments, _: Facts) -> list[Piece]:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable
 
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@%+=:,./_-")
-_WIDTH = 100
+_WIDTH = 96
 
 
 def word(text: str) -> str:
@@ -42,7 +42,7 @@ def comment(text: str, first: str = "# ", rest: str = "#     ") -> list[str]:
     empty = True
     for part in shown.split(" "):
         if not empty and len(line) + 1 + len(part) > _WIDTH:
-            lines.append(line)
+            lines.append(line.rstrip())
             line = rest
             empty = True
         line += part if empty else f" {part}"
