@@ -4,6 +4,7 @@
 // A mount can be id-mapped only while it is detached, by who is privileged over its file system:
 // so HOST makes it, after the child's id maps were written, and the child attaches it.
 #include <fcntl.h>
+#include <linux/mount.h>
 #include <unistd.h>
 
 #include "steps.h"
@@ -27,6 +28,8 @@ int step_idmap_tree(struct run *run, const struct step *step)
     struct mount_attr attributes = {
         .attr_set = MOUNT_ATTR_IDMAP,
         .userns_fd = (unsigned)users,
+        // A clone is a peer of its origin, and would get what is mounted on that later.
+        .propagation = MS_PRIVATE,
     };
     if (sys_mount_setattr(tree, 0, &attributes) < 0)
         return fail(run, "mount_setattr", source);

@@ -175,6 +175,11 @@ static int run_steps(struct run *run)
             next++;
             if (run->stage != before && wait_for_turn(run, &next) < 0)
                 return -1;
+            // The console's master end goes to HOST with the baton, which comes right back: the
+            // steps up to exec may all be the child's.
+            if (run->stage == CHILD && run->terminal_master >= 0 &&
+                (baton_pass(run, next) < 0 || wait_for_turn(run, &next) < 0))
+                return -1;
             continue;
         }
         if (run->baton < 0) {

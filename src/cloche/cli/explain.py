@@ -65,7 +65,7 @@ def _printed(plan: Plan, form: str) -> str:
     if form == "json":
         return explain.as_json(plan)
     if form == "shell":
-        from cloche.plan import shell
+        from cloche.plan.shell import as_shell
 
-        return shell.as_shell(plan)
+        return as_shell(plan)
     return explain.as_text(plan)

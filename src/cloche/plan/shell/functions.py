@@ -15,7 +15,7 @@ def used(lines: list[str]) -> list[str]:
     text = "\n".join(lines)
     names: list[str] = []
     for name in reversed(FUNCTIONS):
-        if f"{name} " in text:
+        if f"{name} " in text or f"{name}\n" in text:
             names.insert(0, name)
             text += FUNCTIONS[name]
     return names
@@ -105,8 +105,10 @@ make_node() { # path, mode, owner, then type and numbers as for mknod
     entry_inside "$1"
     if [[ -e $REPLY || -L $REPLY ]]; then
         printf -v numbers '%x:%x' "${5-0}" "${6-0}"
-        [[ ! -L $REPLY && $(stat --format=%t:%T -- "$REPLY") == "$numbers" ]] &&
-            test "-$4" "$REPLY" || fail "$1: something else is there"
+        if [[ -L $REPLY || $(stat --format=%t:%T -- "$REPLY") != "$numbers" ]] ||
+            test ! "-$4" "$REPLY"; then
+            fail "$1: something else is there"
+        fi
         return
     fi
     mknod --mode="$2" -- "$REPLY" "${@:4}"
@@ -134,6 +136,14 @@ make_readonly() { # path
         mount --rbind -- "$REPLY" "$REPLY"
         remount_beneath "$REPLY" ro
     fi
+}
+"""
+
+FUNCTIONS["enter_root"] = """\
+# Makes $root the root of all processes in this mount namespace. The old one then lies upon it.
+enter_root() {
+    cd -- "$root"
+    pivot_root . .
 }
 """
 

@@ -87,7 +87,7 @@ def spawn(a: Arguments, facts: Facts) -> list[Piece]:
         f"        {' '.join(command)} \\",
         "        bash -euc child_1",
         "}",
-        "launched=$container_PID",
+        "launched=$!",
         'exec {ready}<&"${container[0]}" {gate}>&"${container[1]}"',
         'read -r pid <&"$ready"',
         'enter=(nsenter --target "$pid")',

@@ -8,7 +8,7 @@ from cloche.kernel import capabilities as caps
 from cloche.kernel import flags
 from cloche.plan.describe import Arguments
 from cloche.plan.shell.pieces import CHAIN, SETPRIV, Facts, Piece, here, not_done, remark
-from cloche.plan.shell.quoting import word, words
+from cloche.plan.shell.quoting import word
 
 _RLIMIT_OPTIONS = {
     number: name.removeprefix("RLIMIT_").lower() for name, number in flags.RLIMITS.items()
@@ -71,7 +71,7 @@ def identity(a: Arguments, facts: Facts) -> list[Piece]:
     if not a.number("set_groups"):
         options.append("--keep-groups")
     elif groups:
-        options.append(f"--groups={','.join(map(str, groups))}")
+        options.append(f"--groups='{','.join(map(str, groups))}'")
     else:
         options.append("--clear-groups")
     if not facts.before_pivot:
@@ -79,7 +79,7 @@ def identity(a: Arguments, facts: Facts) -> list[Piece]:
     if a.number("uid") == 0:
         # They were only to last until here: from here on exec gives them, as to any root.
         options += ["--inh-caps=-all", "--ambient-caps=-all"]
-    return [Piece(CHAIN, (f"setpriv {words(options)}",))]
+    return [Piece(CHAIN, (f"setpriv {' '.join(options)}",))]
 
 
 def capabilities(a: Arguments, facts: Facts) -> list[Piece]:
@@ -142,4 +142,4 @@ def _list(bits: int) -> str:
     # A capability newer than its table keeps the prefix: cap_41.
     short = [name.removeprefix("cap_") for name in names]
     known = [name if number.isdigit() else number for name, number in zip(names, short, strict=True)]
-    return ",".join(["-all", *(f"+{name}" for name in known)])
+    return f"'{','.join(['-all', *(f'+{name}' for name in known)])}'"

@@ -16,7 +16,8 @@ def make_dir(a: Arguments, _: Facts) -> list[Piece]:
     """Make a directory of the host."""
     path = word(a.text("path"))
     if a.number("keep"):
-        return [here(f"mkdir --parents --mode={a.number('mode'):o} -- {path}")]
+        make = f"install --directory --mode={a.number('mode'):o} -- {path}"
+        return [here(f"[[ -d {path} ]] || {make}")]
     return [here(f"mkdir --mode={a.number('mode'):o} -- {path}", f"made+=({path})")]
 
 
@@ -129,8 +130,9 @@ def exec(a: Arguments, _: Facts) -> list[Piece]:
     if own:
         lines.append(f"export {words(own)}")
     lines += [
+        f"candidates=({words(a.words('candidates'))})",
         "status=127",
-        f"for program in {words(a.words('candidates'))}; do",
+        'for program in "${candidates[@]}"; do',
         "    if [[ -f $program && -x $program ]]; then",
         f"        exec -a {words(argv[:1])} \"$program\" {words(argv[1:])}".rstrip(),
         "    fi",

@@ -207,7 +207,7 @@ def pivot_root(_a: Arguments, _: Facts) -> list[Piece]:
         Piece(
             PIVOT,
             (
-                "\"${enter[@]}\" --mount bash -euc 'cd -- \"$root\" && pivot_root . .'",
+                '"${enter[@]}" --mount bash -euc enter_root',
                 '"${enter[@]}" --mount umount --lazy /',
             ),
         ),
