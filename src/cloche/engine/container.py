@@ -13,10 +13,13 @@ from cloche.engine import accounts, defaults, devices, users
 from cloche.engine.mounts import mounts
 from cloche.engine.options import HOST, UNCONFINED, RunOptions, check
 from cloche.engine.resources import resources
-from cloche.errors import InvalidArgument, PermissionDenied
+from cloche.errors import InvalidArgument, PermissionDenied, Unsupported
 from cloche.kernel import capabilities
+from cloche.oci import sysctl
 
 if TYPE_CHECKING:
+    from collections.abc import Set
+
     from cloche.engine.image import Image
     from cloche.kernel.features import Features
     from cloche.oci.spec import Linux, Namespace, Process, Spec
@@ -56,9 +59,11 @@ def spec(
     check(options)
     private_users = users.is_private(options.userns, features)
     account = accounts.lookup(image.root, options.user, options.group_add)
+    namespaces = _namespaces(options, private_users)
+    _check_sysctls(options, {namespace["type"] for namespace in namespaces})
     given = _devices(options)
     linux: Linux = {
-        "namespaces": _namespaces(options, private_users),
+        "namespaces": namespaces,
         "cgroupsPath": f"{options.cgroup_parent or CGROUP_PARENT}/{identifier}",
         "resources": resources(options, given, features),
         "sysctl": {**_default_sysctls(options, private_users), **dict(options.sysctls)},
@@ -223,9 +228,15 @@ def _capabilities(options: RunOptions, features: Features, private_users: bool) 
         granted = available & ~dropped
     else:
         granted = capabilities.DEFAULT & ~dropped | added
-        if not (private_users or features.cgroups.devices_enforceable):
-            # No cgroup would keep it from a node of the host's disk that it made itself.
-            granted &= ~(1 << capabilities.number("CAP_MKNOD")) | added
+    if not (options.privileged or private_users or features.cgroups.devices_enforceable):
+        # No cgroup would keep it from a node of the host's disk that it made itself.
+        mknod = 1 << capabilities.number("CAP_MKNOD")
+        if added & mknod:
+            raise Unsupported(
+                "--cap-add MKNOD: no cgroup here can restrict which devices a container opens",
+                hint="give it the devices that it needs with --device",
+            )
+        granted &= ~mknod
     return capabilities.names(granted & available)
 
 
@@ -247,6 +258,13 @@ def _namespaces(options: RunOptions, private_users: bool) -> list[Namespace]:
     if private_users:
         namespaces.append({"type": "user"})
     return namespaces
+
+
+def _check_sysctls(options: RunOptions, new: Set[str]) -> None:
+    for name, _ in options.sysctls:
+        problem = sysctl.problem(name, new)
+        if problem:
+            raise InvalidArgument(f"--sysctl {name}: {problem}")
 
 
 def _default_sysctls(options: RunOptions, private_users: bool) -> dict[str, str]:

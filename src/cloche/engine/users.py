@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from cloche.engine.options import HOST, PRIVATE
-from cloche.errors import InvalidArgument, PermissionDenied
+from cloche.errors import InvalidArgument, PermissionDenied, Unsupported
 from cloche.kernel import idmap
 
 if TYPE_CHECKING:
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
     from cloche.kernel.features import Features
     from cloche.oci.spec import IDMapping
+
+_FIRST = 524_288
+"""Where the ids set aside for containers begin: systemd.io/UIDS-GIDS."""
+_COUNT = 65_536
 
 
 class Mappings(NamedTuple):
@@ -42,13 +46,11 @@ def mappings(features: Features) -> Mappings:
     An ordinary user is root inside; the ids above are those granted in /etc/subuid and
     /etc/subgid, where newuidmap(1) is there to map them, and else there are none.
 
-    Root's containers keep the ids as they are (as with systemd's ``PrivateUsers=identity``): what
-    a new user namespace takes away is the power of root's capabilities over the host.  Other ids
-    would make the files of every root directory those of nobody, since they belong to the host's.
+    Root's containers get 65536 ids that no user of the host has, so that a process that gets out
+    is nobody there.  Raises Unsupported where the caller's own user namespace lacks them.
     """
     if features.may("CAP_SETUID"):
-        # What isn't mapped into the caller's own namespace can't be mapped further (EPERM).
-        return Mappings(_identity("/proc/self/uid_map"), _identity("/proc/self/gid_map"))
+        return Mappings(_set_apart("/proc/self/uid_map"), _set_apart("/proc/self/gid_map"))
     ranged = features.newuidmap and features.newgidmap and features.subuids and features.subgids
     return Mappings(
         _stacked([idmap.Range(features.uid, 1), *(features.subuids if ranged else ())]),
@@ -79,11 +81,15 @@ def _stacked(ranges: Iterable[idmap.Range]) -> list[IDMapping]:
     return entries
 
 
-def _identity(path: str) -> list[IDMapping]:
+def _set_apart(path: str) -> list[IDMapping]:
     with open(path, "rb", buffering=0) as file:
         lines = file.read().split(b"\n")
     fields = [line.split() for line in lines if line]
-    return [
-        {"containerID": int(first), "hostID": int(first), "size": int(size)}
-        for first, _, size in fields
-    ]
+    # What isn't mapped into the caller's own namespace can't be mapped further (EPERM).
+    for first, _, size in fields:
+        if int(first) <= _FIRST and _FIRST + _COUNT <= int(first) + int(size):
+            return [{"containerID": 0, "hostID": _FIRST, "size": _COUNT}]
+    raise Unsupported(
+        f"--userns private needs the ids from {_FIRST} on, and this user namespace has none there",
+        hint="leave it out: the caller is in a user namespace already",
+    )

@@ -15,8 +15,9 @@ It then builds the container's root there and moves into it::
 
 from __future__ import annotations
 
-from cloche.errors import Unsupported
+from cloche.errors import InvalidSpec, Unsupported
 from cloche.kernel import flags
+from cloche.oci import sysctl
 from cloche.plan import overlay, steps
 from cloche.plan.mounts import mount_steps, parse
 from cloche.plan.situation import Situation
@@ -106,12 +107,7 @@ def build(situation: Situation, slots: dict[int, int]) -> list[Step]:
 def enter(situation: Situation) -> list[Step]:
     """Hide what must not be seen, and make the root the only one there is."""
     linux = situation.spec.get("linux", {})
-    plan = [
-        steps.sysctl(
-            name.replace(".", "/"), value, why="a kernel parameter of the container's namespaces"
-        )
-        for name, value in sorted(linux.get("sysctl", {}).items())
-    ]
+    plan = _sysctls(situation)
     plan += [
         steps.readonly(path, why="the kernel's knobs can be read but not turned")
         for path in linux.get("readonlyPaths", [])
@@ -133,6 +129,19 @@ def enter(situation: Situation) -> list[Step]:
             )
         )
     plan += _root_attributes(situation)
+    return plan
+
+
+def _sysctls(situation: Situation) -> list[Step]:
+    linux = situation.spec.get("linux", {})
+    new = {name for name, kind in flags.NAMESPACE_KINDS.items() if situation.makes(kind)}
+    plan = []
+    for name, value in sorted(linux.get("sysctl", {}).items()):
+        problem = sysctl.problem(name, new)
+        if problem:
+            raise InvalidSpec(f"/linux/sysctl/{name}", problem)
+        why = "a kernel parameter of the container's namespaces"
+        plan.append(steps.sysctl(sysctl.path(name), value, why=why))
     return plan
 
 

@@ -13,7 +13,7 @@ import struct
 
 from cloche.errors import StepFailed
 from cloche.plan.describe import what
-from cloche.plan.steps import Plan, Step
+from cloche.plan.steps import ROOT, Plan, Step
 from cloche.runtime.records import Failure
 
 _ELF_MACHINES = {
@@ -38,7 +38,7 @@ def error(plan: Plan, failure: Failure) -> StepFailed:
     if step.operation.name == "exec":
         message, hint = _exec(step, failure)
         return _error(step, failure, message, hint)
-    return _error(step, failure, "", _hint(step, failure))
+    return _error(step, failure, "", _hint(plan, step, failure))
 
 
 def _error(step: Step, failure: Failure, message: str, hint: str) -> StepFailed:
@@ -169,7 +169,11 @@ def elf_interpreter(head: bytes) -> str:
     return ""
 
 
-def _hint(step: Step, failure: Failure) -> str:
+def _maps_ids(plan: Plan) -> bool:
+    return any(step.operation.name.startswith("id_map") for step in plan.steps)
+
+
+def _hint(plan: Plan, step: Step, failure: Failure) -> str:
     name = step.operation.name
     if failure.call == "readback":
         return "the kernel took the limit but keeps another value; choose one that it can keep"
@@ -191,6 +195,11 @@ def _hint(step: Step, failure: Failure) -> str:
         return "the name is in use by a running container; choose another with --name"
     if name == "bind" and failure.errno == errno.ENOENT and failure.call == "open_tree":
         return "the source must exist on the host"
+    if step.operation.wall == ROOT and failure.errno == errno.EACCES and _maps_ids(plan):
+        return (
+            "the root directory belongs to users that the container's user namespace doesn't "
+            "have; --rootfs DIR:O maps its owners for root, and own the directory otherwise"
+        )
     if failure.errno == errno.ENOSPC:
         return "a disk or a kernel table is full"
     return ""

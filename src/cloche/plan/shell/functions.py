@@ -88,6 +88,15 @@ bind_inside() { # --bind or --rbind, source, destination
 }
 """
 
+FUNCTIONS["bind_mapped"] = """\
+bind_mapped() { # source, destination
+    mount --bind --options "X-mount.idmap=/proc/$pid/ns/user" -- "$1" "$2"
+    # An older mount(8) ignores the option.
+    [[ ,$(findmnt --noheadings --output OPTIONS -- "$2"), == *,idmapped,* ]] ||
+        fail "$2: its owners aren't mapped, which needs util-linux 2.39"
+}
+"""
+
 FUNCTIONS["remount_beneath"] = """\
 # Changes a mount and all mounts beneath it, one by one.
 remount_beneath() { # place, options

@@ -90,6 +90,7 @@ def spawn(a: Arguments, facts: Facts) -> list[Piece]:
         "launched=$!",
         'exec {ready}<&"${container[0]}" {gate}>&"${container[1]}"',
         'read -r pid <&"$ready"',
+        "export pid",
         'enter=(nsenter --target "$pid")',
         "((EUID == 0)) || enter+=(--user --preserve-credentials)",
     ]

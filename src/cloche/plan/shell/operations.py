@@ -31,6 +31,8 @@ OPERATIONS: dict[str, Callable[[Arguments, Facts], list[Piece]]] = {
     "loopback_up": namespaces.loopback_up,
     "propagation": root.propagation,
     "open_tree": root.open_tree,
+    "idmap_tree": root.idmap_tree,
+    "attach_tree": root.attach_tree,
     "mount_on_host": root.mount_on_host,
     "make_dir_on_mount": root.make_dir_on_mount,
     "open_root": root.open_root,

@@ -74,6 +74,15 @@ class Facts(NamedTuple):
     no_new_privs: bool
 
 
+_SLOT_FILLERS = {
+    "cgroup_open": "path",
+    "idmap_tree": "source",
+    "open_namespace": "path",
+    "open_tree": "source",
+}
+"""The operations that fill a slot, with the argument that names what it holds."""
+
+
 def facts(plan: Plan) -> Facts:
     """Return what the commands of a plan's first step depend on."""
     steps = {step.operation.name: Arguments(step) for step in plan.steps}
@@ -82,9 +91,9 @@ def facts(plan: Plan) -> Facts:
     bounding = steps.get("bounding_set")
     slots = {}
     for step in plan.steps:
-        if step.operation.name in ("open_namespace", "cgroup_open", "open_tree"):
-            a = Arguments(step)
-            slots[a.number("slot")] = a.text("source" if "open_tree" == step.operation.name else "path")
+        name = _SLOT_FILLERS.get(step.operation.name)
+        if name is not None:
+            slots[Arguments(step).number("slot")] = Arguments(step).text(name)
     return Facts(
         before_pivot=True,
         in_user_namespace=spawn is not None

@@ -41,6 +41,20 @@ def open_tree(a: Arguments, _: Facts) -> list[Piece]:
     ]
 
 
+def idmap_tree(_a: Arguments, _: Facts) -> list[Piece]:
+    """Leave it to ``attach_tree``."""
+    return [remark("the host makes it when it is attached: a shell can't hold a mount")]
+
+
+def attach_tree(a: Arguments, facts: Facts) -> list[Piece]:
+    """Bind a directory with mapped owners."""
+    source = word(facts.slots[a.number("slot")])
+    return [
+        remark("needs util-linux 2.39, whose mount(8) can map owners"),
+        Piece(HELPED, (f"bind_mapped {source} {word(a.text('path'))}",)),
+    ]
+
+
 def mount_on_host(a: Arguments, _: Facts) -> list[Piece]:
     """Mount a file system where the path is the host's."""
     return _new_mount(a, word(a.text("path")))
