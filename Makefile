@@ -20,7 +20,10 @@ help: ## list the targets
 
 .PHONY: run
 run: $(VENV)/installed.stamp ## run a container that shows its own walls, and the time of each step
-	@$(BIN)/cloche run --trace --memory 2g --cpus 10% -i host sh <examples/first-light.sh
+	@limits="--memory 2g --cpus 10%"; \
+	$(BIN)/cloche explain run $$limits host true >/dev/null || limits= ; \
+	[ "$$limits" ] || echo "so without limits, for this time:" >&2; \
+	$(BIN)/cloche run --trace $$limits -i host sh <examples/first-light.sh
 
 .PHONY: test
 test: $(VENV)/installed.stamp $(VENV)/test.stamp packages ## run all tests (ARGS='-k wire' for some)

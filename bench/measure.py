@@ -52,7 +52,7 @@ class Shell:
         self._shell = subprocess.Popen(
             [*prefix, "sh"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
-        self._write("output=$(mktemp); trap 'rm -f $output' EXIT")
+        self._write("output=$(mktemp /tmp/bench.XXXXXX); trap 'rm -f $output' EXIT")
 
     def run(self, command: str) -> float:
         """Run a command to its end and return its milliseconds.

@@ -16,12 +16,11 @@ say /home "$(ls -A /home | wc -l) entries"
 say 'network' "$(sed -n 's/^ *\([^:]*\):.*/\1/p' /proc/net/dev | tr '\n' ' ')"
 
 # cgroups: version 2 has one directory for all, version 1 one for each controller.
-first() { for file; do [ ! -r "$file" ] || { cat "$file"; return; }; done; echo '?'; }
+first() { for file; do [ ! -r "$file" ] || { cat "$file"; return; }; done; echo none; }
 cd /sys/fs/cgroup
-memory=$(first memory.max memory/memory.limit_in_bytes)
-say 'memory limit' "$memory bytes"
+say 'memory limit' "$(first memory.max memory/memory.limit_in_bytes) (bytes)"
 cpu=$(first cpu.max cpu/cpu.cfs_quota_us cpu,cpuacct/cpu.cfs_quota_us)
-say 'cpu limit' "${cpu%% *} us of each 100000 us, with $(grep -c ^processor /proc/cpuinfo) cores there"
+say 'cpu limit' "${cpu%% *} (us in each 100000 us, of $(grep -c ^processor /proc/cpuinfo) cores)"
 
 names='chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable
   net_bind_service net_broadcast net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio

@@ -18,15 +18,23 @@ static int openat2_again(int dirfd, const char *path, uint64_t flags, uint64_t r
     }
 }
 
+// Returns the length of `name` and the slashes after it, where the path begins with them, else 0.
+static size_t skip_directory(const char *path, const char *name)
+{
+    size_t length = strlen(name);
+    return strncmp(path, name, length) ? 0 : length + strspn(path + length, "/");
+}
+
 int open_in_root(const struct run *run, const char *path, int flags)
 {
     uint64_t how = (uint64_t)flags | O_PATH;
     path += strspn(path, "/");
-    if (run->mounted_proc >= 0 && strncmp(path, "proc/", 5) == 0) {
-        path += 5 + strspn(path + 5, "/");
-        return openat2_again(run->mounted_proc, *path ? path : ".", how,
+    size_t proc = run->mounted_proc < 0 ? 0 : skip_directory(path, "proc/");
+    size_t sys = run->mounted_sys < 0 ? 0 : skip_directory(path, "sys/");
+    path += proc + sys;
+    if (proc || sys)
+        return openat2_again(proc ? run->mounted_proc : run->mounted_sys, *path ? path : ".", how,
                              RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS);
-    }
     return openat2_again(run->root, *path ? path : ".", how,
                          RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
 }

@@ -2,8 +2,8 @@
 // signature of the functions that carry out steps.
 #pragma once
 
-#include <stdbool.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -65,11 +65,14 @@ struct run {
     uint64_t shared_slots; // bit mask of those that the other process has too
     int root; // O_PATH of the container's root directory, -1 before open_root
     int mounted_proc; // the root of the procfs that was mounted at the container's /proc, or -1
+    int mounted_sys; // the root of the sysfs that was mounted at the container's /sys, or -1
     int proc; // a detached procfs of the child's own, -1 until first wanted
     int empty; // a detached read-only empty tmpfs for masks, -1 until first wanted
     int baton; // this process's end of the socket pair, -1 before spawn
     pid_t child; // HOST: the child, 0 before spawn
     int pidfd; // HOST: the child's, -1 before spawn
+    pid_t joined; // the process that the child is going to join, 0 if none
+    int joined_pidfd; // its pidfd, opened before spawn, or -1
     uint64_t kinds; // HOST: the CLONE_NEW* of the namespaces that spawn made
     int terminal; // HOST: the master end of the container's pty; CHILD: its slave end; or -1
     int terminal_master; // CHILD: the master end until the baton takes it to HOST, else -1

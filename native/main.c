@@ -175,10 +175,12 @@ int main(int argc, char **argv)
     struct run run = {
         .root = -1,
         .mounted_proc = -1,
+        .mounted_sys = -1,
         .proc = -1,
         .empty = -1,
         .baton = -1,
         .pidfd = -1,
+        .joined_pidfd = -1,
         .terminal = -1,
         .terminal_master = -1,
         .stdio_host = {-1, -1, -1},
@@ -208,5 +210,5 @@ int main(int argc, char **argv)
         report(&run, &arena, argv + 1, code);
     if (result < 0)
         print_failure(&run);
-    return code;
+    _exit(code); // nothing of the C library's is to be flushed
 }

@@ -8,6 +8,7 @@
 #include <sys/vfs.h>
 
 #include "in_root.h"
+#include "layers.h"
 #include "syscalls.h"
 #include "text.h"
 
@@ -43,7 +44,8 @@ static int fail_context(struct run *run, const char *call, int context, const ch
     return fail_because(run, call, path, message);
 }
 
-static int set_option(struct run *run, int context, const char *option, const char *path)
+static int set_option(struct run *run, int context, const char *option, struct layers *layers,
+                      const char *path)
 {
     const char *equals = strchr(option, '=');
     if (!equals) {
@@ -51,15 +53,22 @@ static int set_option(struct run *run, int context, const char *option, const ch
             return fail_context(run, "fsconfig", context, path);
         return 0;
     }
-    char key[VALUE_SIZE];
+    char key[VALUE_SIZE] = "";
+    char shorter[VALUE_SIZE];
+    const char *value = equals + 1;
     size_t length = (size_t)(equals - option);
-    if (length >= sizeof key || strlen(equals + 1) >= VALUE_SIZE) {
+    if (length < sizeof key)
+        memcpy(key, option, length);
+    if (is_layer_option(key) && strlen(value) >= VALUE_SIZE) {
+        if (layers_shorten(layers, key, value, shorter, sizeof shorter))
+            return fail(run, key, value);
+        value = shorter;
+    }
+    if (!*key || strlen(value) >= VALUE_SIZE) {
         errno = EINVAL;
         return fail_because(run, "fsconfig", path, "a mount option of more than 255 bytes");
     }
-    memcpy(key, option, length);
-    key[length] = '\0';
-    if (sys_fsconfig(context, FSCONFIG_SET_STRING, key, equals + 1))
+    if (sys_fsconfig(context, FSCONFIG_SET_STRING, key, value))
         return fail_context(run, "fsconfig", context, path);
     return 0;
 }
@@ -67,13 +76,14 @@ static int set_option(struct run *run, int context, const char *option, const ch
 int make_filesystem(struct run *run, const struct filesystem *filesystem, const char *path)
 {
     cleanup_fd int context = sys_fsopen(filesystem->type);
+    __attribute__((cleanup(layers_close))) struct layers layers = {.count = 0};
     if (context < 0)
         return fail_because(run, "fsopen", path, filesystem->type);
     if (*filesystem->source &&
         sys_fsconfig(context, FSCONFIG_SET_STRING, "source", filesystem->source))
         return fail_context(run, "fsconfig", context, path);
     for (char *const *option = filesystem->options; *option; option++) {
-        if (set_option(run, context, *option, path))
+        if (set_option(run, context, *option, &layers, path))
             return -1;
     }
     if (sys_fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL))
@@ -129,10 +139,11 @@ int take_slot(struct run *run, int64_t slot)
     return take_fd(&run->slots[slot]);
 }
 
-static bool is_proc(const char *dest)
+static bool is_path(const char *dest, const char *name)
 {
     dest += strspn(dest, "/");
-    return !strncmp(dest, "proc", 4) && dest[4 + strspn(dest + 4, "/")] == '\0';
+    size_t length = strlen(name);
+    return !strncmp(dest, name, length) && dest[length + strspn(dest + length, "/")] == '\0';
 }
 
 static int check_place(const struct run *run, int mount, int place)
@@ -161,18 +172,18 @@ int attach(struct run *run, int mount, int place, const char *dest)
     return 0;
 }
 
-// Keeps the procfs that masks and the like are looked up in; see open_in_root.
-static int note_proc(struct run *run, int mount)
+// Keeps the procfs or sysfs that masks and the like are looked up in; see open_in_root.
+static int keep(struct run *run, int mount, long magic, int *place, const char *dest)
 {
     struct statfs filesystem;
-    close_fd(&run->mounted_proc);
-    run->mounted_proc = -1;
+    close_fd(place);
+    *place = -1;
     if (fstatfs(mount, &filesystem))
-        return fail(run, "fstatfs", "/proc");
-    if (filesystem.f_type != PROC_SUPER_MAGIC)
+        return fail(run, "fstatfs", dest);
+    if (filesystem.f_type != magic)
         return 0;
-    run->mounted_proc = fcntl(mount, F_DUPFD_CLOEXEC, 3);
-    return run->mounted_proc >= 0 ? 0 : fail(run, "fcntl", "/proc");
+    *place = fcntl(mount, F_DUPFD_CLOEXEC, 3);
+    return *place >= 0 ? 0 : fail(run, "fcntl", dest);
 }
 
 int attach_in_root(struct run *run, int mount, const char *dest)
@@ -183,5 +194,9 @@ int attach_in_root(struct run *run, int mount, const char *dest)
     cleanup_fd int place = open_mount_point(run, dest, S_ISDIR(status.st_mode));
     if (place < 0 || attach(run, mount, place, dest))
         return -1;
-    return is_proc(dest) ? note_proc(run, mount) : 0;
+    if (is_path(dest, "proc"))
+        return keep(run, mount, PROC_SUPER_MAGIC, &run->mounted_proc, dest);
+    if (is_path(dest, "sys"))
+        return keep(run, mount, SYSFS_MAGIC, &run->mounted_sys, dest);
+    return 0;
 }

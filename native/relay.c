@@ -43,6 +43,7 @@ void relay_begin(struct relay *relay, int from, int to)
     relay->begin = 0;
     relay->end = 0;
     relay->last = '\n';
+    relay->error = 0;
 }
 
 struct pollfd relay_event(const struct relay *relay)
@@ -86,6 +87,15 @@ static void type_end_of_file(struct relay *relay)
     relay->to_terminal = false;
 }
 
+// Ends the relay since a write has failed. A pipe without reader (EPIPE) and a terminal that was
+// hung up (EIO) are ways to say that no more is wanted.
+static void give_up(struct relay *relay)
+{
+    if (errno != EPIPE && errno != EIO)
+        relay->error = errno;
+    relay_end(relay);
+}
+
 void relay_move(struct relay *relay)
 {
     if (relay->begin < relay->end) {
@@ -96,7 +106,7 @@ void relay_move(struct relay *relay)
         if (written >= 0)
             relay->begin += (size_t)written;
         else if (errno != EAGAIN && errno != EINTR)
-            relay_end(relay);
+            give_up(relay);
         if (relay->left == 0 && relay->begin == relay->end)
             relay_end(relay);
         return;

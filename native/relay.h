@@ -18,6 +18,7 @@ struct relay {
     size_t begin; // of what is in the buffer
     size_t end;
     uint8_t last; // byte that was read
+    int error; // why bytes were lost: the errno of a write; a reader that has gone away is none
     uint8_t *buffer; // of RELAY_BUFFER bytes
 };
 

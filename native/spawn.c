@@ -195,8 +195,8 @@ int step_spawn(struct run *run, const struct step *step)
     uint64_t kinds = (uint64_t)number_argument(step, 0);
     int64_t cgroup = number_argument(step, 1);
     int64_t user = number_argument(step, 2);
-    if (run->child != 0 || run->stage != HOST ||
-        (cgroup != NO_SLOT && run->slots[cgroup] < 0) || (user != NO_SLOT && run->slots[user] < 0)) {
+    if (run->child != 0 || run->stage != HOST || (cgroup != NO_SLOT && run->slots[cgroup] < 0) ||
+        (user != NO_SLOT && run->slots[user] < 0)) {
         errno = EINVAL;
         return fail(run, "clone3", NULL);
     }
@@ -213,6 +213,7 @@ int step_spawn(struct run *run, const struct step *step)
         prctl(PR_SET_CHILD_SUBREAPER, 1);
         note_elders(run);
     }
+    open_joined_process(run);
     struct clone_args arguments = {.flags = kinds | CLONE_PIDFD, .exit_signal = SIGCHLD};
     if (cgroup != NO_SLOT) {
         arguments.flags |= CLONE_INTO_CGROUP;

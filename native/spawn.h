@@ -12,5 +12,8 @@ pid_t fork_process(void);
 // status as of waitpid(2), or -1.
 int wait_for(pid_t pid);
 
+// Opens the process whose namespaces the child is going to join, for the child to inherit.
+void open_joined_process(struct run *run);
+
 // Kills the child and waits for it, unless that has been done.
 void spawn_end(struct run *run);

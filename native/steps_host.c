@@ -83,14 +83,40 @@ int step_make_link(struct run *run, const struct step *step)
     return 0;
 }
 
+// Whether the directory that has this path is the one that was opened.
+static bool is_at(int fd, const char *path)
+{
+    struct stat opened;
+    struct stat found;
+    return fstat(fd, &opened) == 0 && stat(path, &found) == 0 && opened.st_ino == found.st_ino &&
+           opened.st_dev == found.st_dev;
+}
+
+// Between mkdir(2) and flock(2) the directory looks like one whose launcher is dead: empty, and
+// free. A later command that finds it so takes the lock itself and removes it. Then it is made anew;
+// once the lock is ours and the path still leads there, nobody removes it any more.
 int step_lock(struct run *run, const struct step *step)
 {
     const char *path = string_argument(step, 0);
-    // Never closed: the lock is held until this file description's last descriptor is.
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return fail(run, "open", path);
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-        return fail(run, "flock", path);
-    return 0;
+    mode_t mode = (mode_t)number_argument(step, 1);
+    undo_add(run, UNDO_DIRECTORY, path);
+    for (;;) {
+        if (mkdir(path, mode) < 0) {
+            run->undo_count--; // it is somebody else's
+            return fail(run, "mkdir", path);
+        }
+        cleanup_fd int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0 && errno == ENOENT)
+            continue;
+        if (fd < 0)
+            return fail(run, "open", path);
+        if (flock(fd, LOCK_EX) < 0) // who looks at an empty directory holds it for a moment only
+            return fail(run, "flock", path);
+        if (!is_at(fd, path))
+            continue;
+        if (fchmod(fd, mode) < 0) // past the umask
+            return fail(run, "fchmod", path);
+        take_fd(&fd); // never closed: the lock lasts as long as the launcher
+        return 0;
+    }
 }

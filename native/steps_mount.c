@@ -7,7 +7,6 @@
 #include "mounts.h"
 #include "steps.h"
 #include "syscalls.h"
-#include "text.h"
 
 int step_open_tree(struct run *run, const struct step *step)
 {
@@ -81,49 +80,6 @@ int step_mount_attributes(struct run *run, const struct step *step)
                                 dest);
 }
 
-static unsigned long classic_flags(unsigned attributes)
-{
-    unsigned long flags = attributes & (MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC);
-    if ((attributes & MOUNT_ATTR__ATIME) == MOUNT_ATTR_NOATIME)
-        flags |= MS_NOATIME;
-    if ((attributes & MOUNT_ATTR__ATIME) == MOUNT_ATTR_STRICTATIME)
-        flags |= MS_STRICTATIME;
-    if (attributes & MOUNT_ATTR_NODIRATIME)
-        flags |= MS_NODIRATIME;
-    if (attributes & MOUNT_ATTR_NOSYMFOLLOW)
-        flags |= MS_NOSYMFOLLOW;
-    return flags;
-}
-
-// fsconfig(2) takes values of up to 255 bytes, mount(2) a page of options: enough for the
-// layers of an overlay.
-static int mount_classic(struct run *run, const struct filesystem *filesystem, const char *path)
-{
-    char data[4096];
-    struct text text = TEXT(data);
-    for (char *const *option = filesystem->options; *option; option++) {
-        if (text.length + strlen(*option) + 1 >= sizeof data) {
-            errno = EINVAL;
-            return fail_because(run, "mount", path, "mount options of more than 4095 bytes");
-        }
-        text_add(&text, text.length ? "," : "");
-        text_add(&text, *option);
-    }
-    if (sys_mount(filesystem->source, path, filesystem->type, classic_flags(filesystem->attributes),
-                  data))
-        return fail(run, "mount", path);
-    return 0;
-}
-
-static bool has_long_option(const struct filesystem *filesystem)
-{
-    for (char *const *option = filesystem->options; *option; option++) {
-        if (strlen(*option) > 255)
-            return true;
-    }
-    return false;
-}
-
 int step_mount_on_host(struct run *run, const struct step *step)
 {
     const struct filesystem filesystem = {
@@ -133,8 +89,6 @@ int step_mount_on_host(struct run *run, const struct step *step)
         .attributes = (unsigned)number_argument(step, 3),
     };
     const char *path = string_argument(step, 4);
-    if (has_long_option(&filesystem))
-        return mount_classic(run, &filesystem, path);
     cleanup_fd int mount = make_filesystem(run, &filesystem, path);
     if (mount < 0)
         return -1;

@@ -125,8 +125,12 @@ static void move_streams(struct supervision *supervision, const struct pollfd *e
             continue;
         relay_move(&supervision->relays[stream]);
     }
-    if (supervision->run->terminal >= 0 && supervision->relays[1].from < 0)
-        hang_up(supervision); // nobody sees any more what it shows
+    // Nobody sees any more what it shows; or the user's terminal has been hung up, whose input has
+    // no other end.
+    bool unseen = supervision->relays[1].from < 0;
+    bool closed = supervision->terminal.fd >= 0 && supervision->relays[0].from < 0;
+    if (supervision->run->terminal >= 0 && !supervision->run->supervised && (unseen || closed))
+        hang_up(supervision);
 }
 
 // --- signals -------------------------------------------------------------------------------------
@@ -312,6 +316,19 @@ static int loop(struct supervision *supervision)
     return 0;
 }
 
+// Output that couldn't be delivered, to a full disk for one, isn't lost silently.
+static int check_output(const struct supervision *supervision)
+{
+    static const char *const names[] = {"standard input", "standard output", "standard error"};
+    for (int stream = STDOUT_FILENO; stream <= STDERR_FILENO; stream++) {
+        if (supervision->relays[stream].error) {
+            errno = supervision->relays[stream].error;
+            return fail(supervision->run, "write", names[stream]);
+        }
+    }
+    return 0;
+}
+
 int step_supervise(struct run *run, const struct step *step)
 {
     struct supervision supervision = {
@@ -335,5 +352,5 @@ int step_supervise(struct run *run, const struct step *step)
         begin_streams(&supervision) == 0)
         result = loop(&supervision);
     terminal_restore(&supervision.terminal);
-    return result;
+    return result < 0 ? result : check_output(&supervision);
 }

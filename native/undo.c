@@ -109,18 +109,19 @@ static bool kill_batch(int cgroup)
 }
 
 // Removes a cgroup whose processes are dead, as soon as the kernel has taken the last one out;
-// nothing tells when.
-static void remove_cgroup(int parent, const char *name)
+// nothing tells when. Returns whether it is gone.
+static bool remove_cgroup(int parent, const char *name)
 {
     const struct timespec moment = {.tv_nsec = 1000000};
-    for (int i = 0; unlinkat(parent, name, AT_REMOVEDIR) < 0 && errno == EBUSY; i++) {
-        if (i == BUSY_TRIES)
-            return;
+    for (int i = 0; unlinkat(parent, name, AT_REMOVEDIR) < 0; i++) {
+        if (errno != EBUSY || i == BUSY_TRIES)
+            return errno == ENOENT;
         nanosleep(&moment, NULL);
     }
+    return true;
 }
 
-static void end_cgroup(int parent, const char *name, bool remove, int depth);
+static bool end_cgroup(int parent, const char *name, bool remove, int depth);
 
 // Ends the cgroups below a cgroup.
 static void end_children(int cgroup, bool remove, int depth)
@@ -138,21 +139,22 @@ static void end_children(int cgroup, bool remove, int depth)
     }
 }
 
-static void end_cgroup(int parent, const char *name, bool remove, int depth)
+// Kills what is in a cgroup, and removes it if it is to be. Returns whether it is gone then.
+static bool end_cgroup(int parent, const char *name, bool remove, int depth)
 {
     // Mostly it is empty: the processes died with their PID 1.
-    if (depth > MAX_DEPTH || (remove && unlinkat(parent, name, AT_REMOVEDIR) == 0))
-        return;
-    cleanup_fd int cgroup =
-        openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (depth > MAX_DEPTH)
+        return false;
+    if (remove && unlinkat(parent, name, AT_REMOVEDIR) == 0)
+        return true;
+    cleanup_fd int cgroup = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (cgroup < 0)
-        return;
+        return errno == ENOENT;
     write_at(cgroup, "cgroup.kill", "1");
     while (kill_batch(cgroup))
         ;
     end_children(cgroup, remove, depth);
-    if (remove)
-        remove_cgroup(parent, name);
+    return remove && remove_cgroup(parent, name);
 }
 
 // Lists up to `limit` children of this process. Returns how many.
@@ -205,17 +207,23 @@ void kill_leftovers(struct run *run)
 
 void undo_all(struct run *run)
 {
+    bool busy = false;
     while (run->undo_count > 0) {
         const struct undo *undo = &run->undo[--run->undo_count];
         switch (undo->kind) {
+        case UNDO_CGROUP:
+            if (!end_cgroup(AT_FDCWD, undo->path, true, 0))
+                busy = true;
+            break;
+        // A cgroup that a process in an uninterruptible sleep keeps busy is left to a later
+        // command, which finds it by the files of the container's directory.
         case UNDO_FILE:
-            unlink(undo->path);
+            if (!busy)
+                unlink(undo->path);
             break;
         case UNDO_DIRECTORY:
-            rmdir(undo->path);
-            break;
-        case UNDO_CGROUP:
-            end_cgroup(AT_FDCWD, undo->path, true, 0);
+            if (!busy)
+                rmdir(undo->path);
             break;
         }
     }

@@ -53,7 +53,7 @@ def _blocks() -> list[ParameterSet]:
 
 
 @pytest.mark.parametrize("block", _blocks())
-@pytest.mark.needs("userns")
+@pytest.mark.needs("root")
 def test_example_prints_what_the_document_says(block: str, cloche: Cloche) -> None:
     """A console block of a document, run in order in a fresh place, prints what is shown."""
     for command, output in _examples(block):

@@ -366,12 +366,12 @@ class TestOptions:
 
     def test_privileged(self, cloche: Cloche) -> None:
         """--privileged opens everything that the caller has."""
-        script = "grep -E 'CapEff|Seccomp:' /proc/self/status; ls /dev | wc -l; mount -t tmpfs x /mnt"
+        script = "grep -E 'CapEff|Seccomp:' /proc/self/status; mount -t tmpfs x /mnt"
         done = cloche("run", "--privileged", "host", "sh", "-c", script, check=True)
         assert "Seccomp:\t0" in done.stdout
 
     def test_host_namespaces(self, cloche: Cloche) -> None:
-        """host shares what it names."""
+        """The word host shares what it is said of."""
         names = ("net", "ipc", "uts", "pid", "cgroup")
         options = ("--network=host", "--ipc=host", "--uts=host", "--pid=host", "--cgroupns=host")
         script = " ".join(f"/proc/self/ns/{name}" for name in names)
@@ -380,7 +380,8 @@ class TestOptions:
 
     def test_private_users(self, cloche: Cloche) -> None:
         """--userns private makes the container's root somebody else outside."""
-        done = cloche("run", "--userns", "private", "host", "sh", "-c", "id -u; cat /proc/self/uid_map")
+        script = "id -u; cat /proc/self/uid_map"
+        done = cloche("run", "--userns", "private", "host", "sh", "-c", script)
         assert done.returncode == 0, done.stderr
         inside, *mapping = done.stdout.split()
         assert inside == "0"

@@ -106,8 +106,12 @@ class Launch:
             (stderr or b"").decode(errors="replace"),
             self.look(),
         )
-        os.close(self._records)
+        self.forget()
         return result
+
+    def forget(self) -> None:
+        """Close the records of a launcher that has ended, if they aren't wanted."""
+        os.close(self._records)
 
 
 def launch(plan: Sequence[Step], options: wire.Options = NO_OPTIONS, **more: Any) -> Result:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -179,16 +183,18 @@ def test_missing_interpreter(workspace: Path) -> None:
     ("make", "number"),
     [
         (lambda path: path.write_bytes(b"just text"), errno.EACCES),
-        (lambda path: path.mkdir(), errno.EISDIR),
+        (Path.mkdir, errno.EISDIR),
         (lambda path: (path.write_bytes(b"\x7fELF" + b"?" * 2000), path.chmod(0o755)), 8),
-        (lambda path: os.mkfifo(path), errno.EACCES),
+        (os.mkfifo, errno.EACCES),
     ],
     ids=["not-executable", "directory", "wrong-format", "fifo"],
 )
-def test_program_that_cannot_be_executed(workspace: Path, make: object, number: int) -> None:
+def test_program_that_cannot_be_executed(
+    workspace: Path, make: Callable[[Path], object], number: int
+) -> None:
     """Exit code 126, with the reason and the start of the file."""
     path = workspace / "program"
-    make(path)  # type: ignore[operator]
+    make(path)
     done = launch(simple(run(str(path))))
     assert done.code == 126
     failure = done.records.failure
@@ -219,13 +225,13 @@ def test_failure_inside_names_step_call_and_path() -> None:
 def test_failure_outside_names_step_call_and_path(workspace: Path) -> None:
     """A failed step of the host is recorded; the child is gone afterwards."""
     plan = simple(run("/bin/true"))
-    plan.insert(2, steps.lock(str(workspace / "none"), why=WHY))
+    plan.insert(2, steps.lock(str(workspace / "none/below"), 0o700, why=WHY))
     done = launch(plan)
     assert done.code == 125
     failure = done.records.failure
     assert failure is not None
     assert (failure.step, failure.stage, failure.errno) == (2, steps.HOST, errno.ENOENT)
-    assert failure.path == f"{workspace}/none"
+    assert failure.path == f"{workspace}/none/below"
 
 
 @pytest.mark.parametrize(
@@ -270,8 +276,7 @@ def leaving(workspace: Path) -> list[Step]:
     made = workspace / "made"
     before = [
         steps.make_dir(str(workspace / "kept"), 0o700, keep=True, why=WHY),
-        steps.make_dir(str(made), 0o750, why=WHY),
-        steps.lock(str(made), why=WHY),
+        steps.lock(str(made), 0o750, why=WHY),
         steps.make_file(str(made / "file"), 0o640, b"content\0", why=WHY),
         steps.make_link("file", str(made / "link"), why=WHY),
     ]
@@ -284,8 +289,7 @@ def test_files_are_made_and_removed_again(workspace: Path) -> None:
     done = launch(leaving(workspace))
     assert done.stderr == ""
     assert done.stdout == (
-        "750 directory\n640 regular file\n777 symbolic link\n"
-        "   c   o   n   t   e   n   t  \\0\n"
+        "750 directory\n640 regular file\n777 symbolic link\n   c   o   n   t   e   n   t  \\0\n"
     )
     assert (workspace / "kept").is_dir()
     assert not (workspace / "made").exists()
@@ -312,16 +316,47 @@ def test_what_exists_is_neither_taken_nor_removed(workspace: Path) -> None:
     assert (workspace / "made").is_dir()
 
 
-def test_lock_excludes_a_second_launcher(workspace: Path) -> None:
-    """While a launcher lives, another can't take its lock."""
-    plan = [steps.lock(str(workspace), why=WHY), *simple(run("/bin/cat"))]
+def test_lock_lasts_as_long_as_the_launcher(workspace: Path) -> None:
+    """While a launcher lives, nobody else gets its directory or the lock on it."""
+    place = workspace / "place"
+    plan = [steps.lock(str(place), 0o700, why=WHY), *simple(run("/bin/cat"))]
     first = Launch(plan, streams=(subprocess.PIPE, subprocess.PIPE, subprocess.PIPE))
     first.until(records.STARTED)
     failure = launch(plan).records.failure
     assert failure is not None
-    assert (failure.call, failure.errno) == ("flock", errno.EWOULDBLOCK)
+    assert (failure.call, failure.errno) == ("mkdir", errno.EEXIST)
+    descriptor = os.open(place, os.O_RDONLY)
+    with pytest.raises(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert first.wait(b"").code == 0
-    assert launch(plan).code == 0
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(descriptor)
+    assert not place.exists()
+
+
+def test_directory_that_was_taken_for_a_dead_launchers_is_made_anew(workspace: Path) -> None:
+    """Between mkdir and flock a directory may be removed by who cleans up: no start fails of it."""
+    place = workspace / "place"
+    plan = [steps.lock(str(place), 0o700, why=WHY), *simple(run("/bin/true"))]
+    done = threading.Event()
+
+    def clean_up() -> None:
+        while not done.is_set():
+            with contextlib.suppress(OSError):
+                descriptor = os.open(place, os.O_RDONLY)
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if os.path.samestat(os.fstat(descriptor), place.stat()):
+                        place.rmdir()
+                finally:
+                    os.close(descriptor)
+
+    cleaner = threading.Thread(target=clean_up)
+    cleaner.start()
+    results = [launch(plan) for _ in range(60)]
+    done.set()
+    cleaner.join()
+    assert [result.code for result in results] == [0] * 60
 
 
 @pytest.mark.parametrize("step", range(10))

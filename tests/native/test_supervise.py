@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
@@ -71,7 +72,7 @@ def test_streams_may_be_sockets() -> None:
     """A socket, which can't be opened anew, works as input and as output."""
     ours, theirs = socket.socketpair()
     plan = simple(shell("read line; echo got $line; head -c 300000 /dev/zero"), stdio=PIPES)
-    running = Launch(plan, streams=(theirs, theirs, subprocess.PIPE))  # type: ignore[arg-type]
+    running = Launch(plan, streams=(theirs.fileno(), theirs.fileno(), subprocess.PIPE))
     theirs.close()
     ours.sendall(b"hello\n")
     received = b""
@@ -85,7 +86,9 @@ def test_streams_may_be_sockets() -> None:
 def test_users_reopen_their_pipes() -> None:
     """A process of another user may open /dev/stdout, which is a pipe of the launcher's."""
     become = steps.identity(ORDINARY, ORDINARY, (), why=WHY)
-    done = launch(simple(shell("echo out >/dev/stdout; echo err >/dev/stderr"), become, stdio=PIPES))
+    done = launch(
+        simple(shell("echo out >/dev/stdout; echo err >/dev/stderr"), become, stdio=PIPES)
+    )
     assert (done.stdout, done.stderr) == ("out\n", "err\n")
 
 
@@ -215,13 +218,12 @@ def test_job_control_stops_and_continues_both() -> None:
 
 def state(pid: int) -> str:
     """Return the state of a process, as one letter, once it is at rest."""
-    for _ in range(100):
+    while True:
         with open(f"/proc/{pid}/stat") as file:
             letter = file.read().rpartition(")")[2].split()[0]
         if letter != "R":
-            break
+            return letter
         time.sleep(0.01)
-    return letter
 
 
 # --- the end -----------------------------------------------------------------------------------
@@ -296,10 +298,14 @@ def test_process_that_joins_does_not_wait_for_orphans() -> None:
 
 def test_signal_ends_the_wait_for_a_reader() -> None:
     """A launcher whose container is over and whose reader sleeps can still be ended."""
-    size = 150_000  # more than a pipe holds, less than two and the launcher
-    running = Launch(simple(shell(f"head -c {size} /dev/zero"), stdio=PIPES))
+    reader, writer = os.pipe()
+    page = fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    program = shell(f"head -c {page + 8192} /dev/zero")  # the rest stays in the launcher
+    running = Launch(simple(program, stdio=PIPES), streams=(subprocess.DEVNULL, writer, writer))
     running.until(records.EXITED)
     assert running.process.poll() is None
     running.signal(signal.SIGTERM)
     assert running.process.wait(10) == 0
     running.wait()
+    os.close(reader)
+    os.close(writer)

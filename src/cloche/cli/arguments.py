@@ -179,7 +179,7 @@ def run_options(arguments: argparse.Namespace, caller: Mapping[str, str]) -> Run
         devices=_many("--device", given.device, values.device),
         device_rules=_many("--device-cgroup-rule", given.device_cgroup_rule, values.device_rule),
         hostname=_one("--hostname", given.hostname, values.host_name) or "",
-        domainname=given.domainname or "",
+        domainname=_one("--domainname", given.domainname, values.host_name) or "",
         network=_mode("--network", given.network, (NONE, HOST), NONE),
         pid=_mode("--pid", given.pid, (PRIVATE, HOST), PRIVATE),
         ipc=_mode("--ipc", given.ipc, (PRIVATE, NONE, HOST), PRIVATE),
@@ -288,7 +288,7 @@ def _security(options: list[str]) -> dict[str, str | None]:
         elif key == "seccomp" and value:
             said[key] = None if value == "builtin" else value
             if said[key] not in (None, UNCONFINED):
-                said[key] = os.path.abspath(value)
+                said[key] = values.absolute(value)
         elif key == "systempaths" and value == UNCONFINED:
             said[key] = value
         elif (key, value) not in (("apparmor", UNCONFINED), ("label", "disable")):

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from cloche.cli import output
 from cloche.errors import ClocheError, InvalidArgument
 
 FAILED = 125
@@ -41,6 +42,7 @@ COMMANDS: dict[str, Command] = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code; ``run`` becomes the launcher instead."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    output.fill_standard_streams()
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()
@@ -50,10 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The interpreter flushes once more at exit, and would complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), sys.stdout.fileno())
+        output.drop(sys.stdout)
         return BROKEN_PIPE
     except OSError as error:
+        output.drop(sys.stdout)
         name = f"{error.filename}: " if error.filename else ""
         _tell(f"{name}{(error.strerror or str(error)).lower()}", "")
         return _failed()
@@ -125,9 +127,9 @@ def _failed() -> int:
 
 
 def _tell(message: str, hint: str) -> None:
-    print(f"cloche: {_printable(message)}", file=sys.stderr)
+    output.tell(f"cloche: {_printable(message)}\n")
     if hint:
-        print(f"hint: {_printable(hint)}", file=sys.stderr)
+        output.tell(f"hint: {_printable(hint)}\n")
 
 
 def _printable(text: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
+from cloche.cli.output import tell
 from cloche.plan import wire
 from cloche.plan.explain import as_text
 from cloche.runtime import failure, records
@@ -20,22 +21,20 @@ def main(argv: list[str]) -> int:
     plan, options = wire.decode(os.pread(plan_fd, os.fstat(plan_fd).st_size, 0))
     found = records.read(records_fd)
     if options.flags & wire.TIME_STEPS:
-        durations = [
-            step.ended - step.begun if step.ended else None for step in found.steps
-        ]
-        sys.stderr.write(as_text(plan, durations))
+        durations = [step.ended - step.begun if step.ended else None for step in found.steps]
+        tell(as_text(plan, durations))
         if found.progress == records.EXITED:
-            sys.stderr.write(_summary(found))
+            tell(_summary(found))
     if found.failure is not None and found.failure.call == "signal":
         name = found.failure.path
-        sys.stderr.write(f"cloche: stopped by {name} before the container had started\n")
+        tell(f"cloche: stopped by {name} before the container had started\n")
     elif found.failure is not None:
         error = failure.error(plan, found.failure)
-        sys.stderr.write(f"cloche: {error.message}\n")
+        tell(f"cloche: {error.message}\n")
         if error.hint:
-            sys.stderr.write(f"hint: {error.hint}\n")
+            tell(f"hint: {error.hint}\n")
     if found.timed_out:
-        sys.stderr.write("cloche: the container was killed at its time limit\n")
+        tell("cloche: the container was killed at its time limit\n")
     return code
 
 

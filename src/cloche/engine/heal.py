@@ -3,6 +3,17 @@
 A launcher removes what it made, but not when it is killed with SIGKILL.  Each container's
 directory is locked for as long as its launcher lives, so a directory whose lock is free belongs
 to nobody, and whoever comes next may take away what is left: processes, cgroups, files, the name.
+
+Who may do what, while several commands start, end and clean up at once:
+
+- Only the holder of the lock on a directory removes anything of it, and only while the directory
+  still has its path.  So it is removed once, by one.
+- The child holds the same lock until it becomes the program, so that nothing is taken from beneath
+  a child that is about to die with its launcher.
+- A launcher may find its directory gone between mkdir(2) and flock(2); it makes it anew then.
+- Names are freed under one more lock, on the directory of all containers.  A command that has
+  waited for it finds free what a dead container had, whoever is still busy with the rest.
+- A healer may be killed too: it removes last what the next one needs to go on.
 """
 
 from __future__ import annotations
@@ -11,8 +22,13 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
+from cloche.errors import ClocheError, NotFound
+
 if TYPE_CHECKING:
     from cloche.kernel.cgroup.layout import Layout
+
+_PATIENCE = 1.0
+"""Seconds to wait for the end of killed processes.  A later command tries again."""
 
 CGROUP_FILE = "cgroup"
 """The file in a container's directory that holds the path of its cgroup."""
@@ -21,79 +37,97 @@ CGROUP_FILE = "cgroup"
 def heal(state: str, layout: Layout) -> list[str]:
     """Remove what dead launchers left, and return the ids of their containers.
 
-    What can't be removed (another user's) stays, and is tried again next time.
+    What can't be removed (another user's, or a process that doesn't end) stays, and is tried
+    again next time.
     """
     directory = f"{state}/containers"
     try:
-        ids = os.listdir(directory)
+        containers = _open(directory)
     except FileNotFoundError:
         return []
-    return [id for id in ids if _heal(state, id, layout)]
-
-
-def _heal(state: str, id: str, layout: Layout) -> bool:
-    directory = f"{state}/containers/{id}"
+    dead = {}
     try:
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return False  # gone meanwhile, or not ours
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        # Between mkdir and flock a launcher's directory is empty and free.
-        if not os.listdir(fd):
-            return False
-        try:
-            _remove(state, id, fd, layout)
-        except OSError:
-            return False
-        return True
+        fcntl.flock(containers, fcntl.LOCK_EX)
+        for id in os.listdir(containers):
+            fd = _claim(f"{directory}/{id}")
+            if fd >= 0:
+                dead[id] = fd
+        if dead:
+            _forget_names(f"{state}/names", dead)
+        fcntl.flock(containers, fcntl.LOCK_UN)
+        return [id for id, fd in dead.items() if _remove(f"{directory}/{id}", fd, layout)]
     finally:
-        os.close(fd)
+        for fd in (containers, *dead.values()):
+            os.close(fd)
 
 
-def _remove(state: str, id: str, fd: int, layout: Layout) -> None:
-    path = _cgroup_path(fd)
-    if path:
-        from cloche.kernel.cgroup.group import Group
-
-        group = Group(layout, path)
-        group.kill()
-        group.remove()
-    _forget_name(state, id)
-    # The directory is emptied last file first, so that a healer that is killed too leaves
-    # enough for the next one.
-    entries = sorted(os.listdir(fd), key=lambda name: name == CGROUP_FILE)
-    for name in entries:
-        try:
-            os.unlink(name, dir_fd=fd)
-        except IsADirectoryError:
-            os.rmdir(name, dir_fd=fd)
-    os.rmdir(f"{state}/containers/{id}")
+def _open(directory: str) -> int:
+    return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
-def _cgroup_path(fd: int) -> str:
+def _claim(directory: str) -> int:
+    """Lock the directory of a dead launcher; return its file descriptor, or -1 if it is none."""
     try:
-        file = os.open(CGROUP_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
-    except FileNotFoundError:
-        return ""
+        fd = _open(directory)
+    except OSError:  # gone meanwhile, or not ours
+        return -1
     try:
-        return os.read(file, 4096).decode("utf-8", "surrogateescape")
-    finally:
-        os.close(file)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(fd), os.stat(directory)):
+            return fd
+    except OSError:  # its launcher lives, or has just removed it
+        pass
+    os.close(fd)
+    return -1
 
 
-def _forget_name(state: str, id: str) -> None:
-    names = f"{state}/names"
+def _forget_names(names: str, ids: Container[str]) -> None:
     try:
         entries = os.listdir(names)
     except FileNotFoundError:
         return
     for name in entries:
         try:
-            if os.path.basename(os.readlink(f"{names}/{name}")) == id:
+            if os.path.basename(os.readlink(f"{names}/{name}")) in ids:
                 os.unlink(f"{names}/{name}")
-        except FileNotFoundError:
+        except OSError:  # a launcher has just removed it
             continue
+
+
+def _remove(directory: str, fd: int, layout: Layout) -> bool:
+    """Remove a dead launcher's cgroup and directory; return whether nothing is left."""
+    try:
+        _remove_cgroup(_read(CGROUP_FILE, fd), layout)
+        for name in sorted(os.listdir(fd), key=lambda name: name == CGROUP_FILE):
+            try:
+                os.unlink(name, dir_fd=fd)
+            except IsADirectoryError:
+                os.rmdir(name, dir_fd=fd)
+        os.rmdir(directory)
+    except (OSError, Unavailable):
+        return False
+    return True
+
+
+def _remove_cgroup(path: str, layout: Layout) -> None:
+    if not path:  # the launcher was killed before it had written it
+        return
+    from cloche.kernel.cgroup.group import Group
+
+    try:
+        group = Group(layout, path)
+    except NotFound:  # and before it had made the group, or after it had removed it
+        return
+    group.kill(_PATIENCE)
+    group.remove(_PATIENCE)
+
+
+def _read(name: str, directory: int) -> str:
+    try:
+        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    except FileNotFoundError:
+        return ""
+    try:
+        return os.read(file, 4096).decode("utf-8", "surrogateescape")
+    finally:
+        os.close(file)

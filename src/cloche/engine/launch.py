@@ -20,13 +20,7 @@ from cloche.kernel import features as host
 from cloche.plan import privileges, wire
 from cloche.plan.compile import compile
 from cloche.plan.launch import Launch
-from cloche.plan.steps import (
-    STDIO_INHERIT,
-    STDIO_NULL,
-    STDIO_PIPE,
-    STDIO_TERMINAL,
-    Plan,
-)
+from cloche.plan.steps import STDIO_NULL, STDIO_PIPE, STDIO_TERMINAL, Plan
 from cloche.runtime import launcher
 
 if TYPE_CHECKING:
@@ -48,6 +42,7 @@ class Prepared(NamedTuple):
 
 def run(options: RunOptions) -> NoReturn:
     """Become the launcher of a container, and so end with its exit code."""
+    os.umask(0o022)  # what is made for the container must be found by its users too
     here = places()
     features = host.detect()
     heal(here.state, features.cgroups)
@@ -115,15 +110,16 @@ def _with_filter(launch: Launch, options: RunOptions, spec: Spec, data: str) -> 
     rules = seccomp.load_profile(profile, granted)
     return launch._replace(
         seccomp=seccomp.program(rules, cache, source=profile),
-        seccomp_flags=seccomp.filter_flags(rules)
+        seccomp_flags=seccomp.filter_flags(rules),
     )
 
 
 def _stdio(options: RunOptions) -> tuple[int, int, int]:
-    """Choose the streams.
+    """Choose the streams: none of the caller's is handed in, the launcher copies by pipes.
 
-    What is handed in can be reopened through /proc/self/fd, so a terminal, a directory or a disk
-    never is; the launcher copies to and from a pipe instead.
+    A process can open what it holds anew through /proc/self/fd, for another purpose: write to the
+    file that is its input, read the log that its output is appended to, type into a terminal.
+    And flags such as O_NONBLOCK belong to all who share a stream.
     """
     if options.terminal:
         if options.interactive and not os.isatty(0):
@@ -138,14 +134,11 @@ def _stdio(options: RunOptions) -> tuple[int, int, int]:
 
 def _stream(fd: int) -> int:
     try:
-        mode = os.fstat(fd).st_mode
+        status = os.fstat(fd)
     except OSError:  # closed by the caller
         return STDIO_NULL
-    if stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode):
-        return STDIO_INHERIT
-    if stat.S_ISCHR(mode) and os.fstat(fd).st_rdev == os.makedev(1, 3):
-        return STDIO_NULL
-    return STDIO_PIPE
+    is_null = stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3)
+    return STDIO_NULL if is_null else STDIO_PIPE
 
 
 def _terminal_size(options: RunOptions) -> tuple[int, int]:

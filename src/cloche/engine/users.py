@@ -87,7 +87,8 @@ def _set_apart(path: str) -> list[IDMapping]:
     fields = [line.split() for line in lines if line]
     # What isn't mapped into the caller's own namespace can't be mapped further (EPERM).
     for first, _, size in fields:
-        if int(first) <= _FIRST and _FIRST + _COUNT <= int(first) + int(size):
+        start, end = int(first), int(first) + int(size)
+        if start <= _FIRST and end >= _FIRST + _COUNT:
             return [{"containerID": 0, "hostID": _FIRST, "size": _COUNT}]
     raise Unsupported(
         f"--userns private needs the ids from {_FIRST} on, and this user namespace has none there",

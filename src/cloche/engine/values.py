@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from cloche.errors import InvalidArgument
+from cloche.errors import InvalidArgument, NotFound
 
 CPU_PERIOD = 100_000
 """The kernel's and Docker's default, in microseconds."""
@@ -242,7 +242,21 @@ def rootfs(text: str) -> tuple[str, bool]:
     directory = text.removesuffix(":O")
     if not directory:
         raise InvalidArgument("--rootfs needs a directory")
-    return os.path.abspath(directory), directory != text
+    return absolute(directory), directory != text
+
+
+def absolute(path: str) -> str:
+    """Return a path of the host as an absolute one, without needless slashes or dots.
+
+    Raises NotFound for a relative one when the current directory has been removed.
+    """
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError as error:
+        raise NotFound(
+            f"{path}: the current directory doesn't exist any more",
+            hint="change to one that does, or write an absolute path",
+        ) from error
 
 
 # --- environment -------------------------------------------------------------------------------

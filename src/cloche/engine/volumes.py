@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from cloche.engine.values import size
+from cloche.engine.values import absolute, size
 from cloche.errors import InvalidArgument, Unsupported
 
 BIND = "bind"
@@ -78,7 +78,7 @@ def volume(text: str) -> Volume:
             raise _invalid("volume", text, f"{option!r} is no option; ro, rw, O, rslave ... are")
     if sum(option in _PROPAGATIONS for option in chosen) > 1 or {"ro", "rw"} <= set(options):
         raise _invalid("volume", text, "two of its options contradict each other")
-    source, destination = os.path.abspath(parts[0]), _destination(parts[1])
+    source, destination = absolute(parts[0]), _destination(parts[1])
     if kind == OVERLAY:
         if chosen:
             raise _invalid("volume", text, "O can't be combined with ro or a propagation")
@@ -156,7 +156,7 @@ def _bind_mount(fields: dict[str, str], text: str) -> Volume:
     if propagation:
         options.append(propagation)
     create = _switch(fields, "bind-create-src", text)
-    return Volume(BIND, os.path.abspath(source), "", tuple(options), create)
+    return Volume(BIND, absolute(source), "", tuple(options), create)
 
 
 def _tmpfs_mount(fields: dict[str, str], text: str) -> Volume:

@@ -5,8 +5,8 @@ nothing is read, nothing is changed.  The order of a plan::
 
     HOST    directory and files of the container, its cgroups and limits, trees of the host
             spawn (clone3) . id maps
-    CHILD       cgroups of v1 . namespaces . mounts . devices . names . pivot_root . limits . session . streams
-                capabilities . user . filters . exec
+    CHILD       cgroups of v1 . namespaces . mounts . devices . names . pivot_root . limits
+                session . streams . capabilities . user . filters . exec
     HOST    supervise
 
 A field of the spec that no step can be made for is refused, never ignored.
@@ -98,9 +98,10 @@ def _directory(facts: Situation) -> list[Step]:
     plan = [
         steps.make_dir(launch.state, 0o711, keep=True, why=why),
         steps.make_dir(f"{launch.state}/containers", 0o711, keep=True, why=why),
-        steps.make_dir(launch.directory, 0o711, why="the container's own directory"),
         steps.lock(
-            launch.directory, why="once the lock is free, any later command may clean up after it"
+            launch.directory,
+            _mode(facts),
+            why="the container's own; once the lock is free, any later command may clean up",
         ),
     ]
     if launch.name:
@@ -118,6 +119,19 @@ def _directory(facts: Situation) -> list[Step]:
         for name, data in launch.files
     ]
     return plan
+
+
+def _mode(facts: Situation) -> int:
+    """Return the mode of the container's directory: closed to the users of the host.
+
+    Its files are mounted in the container, whose root may own them and make one a set-user-ID
+    program: whoever reached it on the host would get that user's rights (as in CVE-2021-41091).
+    Only a root of other ids has to get through; to it the files belong to nobody.
+    """
+    if not facts.in_user_namespace:
+        return 0o700
+    root = next((entry["hostID"] for entry in facts.uid_mappings), None)
+    return 0o700 if root == facts.features.uid else 0o711
 
 
 def _refuse_unsupported(spec: Spec) -> None:

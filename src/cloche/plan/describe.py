@@ -9,7 +9,7 @@ import stat
 from collections.abc import Callable
 
 from cloche.kernel import capabilities, flags
-from cloche.plan.steps import HOST, NO_SLOT, STDIO_INHERIT, STDIO_NULL, STDIO_PIPE, Step, Value
+from cloche.plan.steps import HOST, NO_SLOT, STDIO_INHERIT, STDIO_NULL, STDIO_PIPE, Step
 
 
 def what(step: Step) -> str:
@@ -27,23 +27,24 @@ class Arguments:
             for (name, _), value in zip(step.operation.parameters, step.arguments, strict=True)
         }
 
-    def raw(self, name: str) -> Value:
-        return self._values[name]
-
     def text(self, name: str) -> str:
+        """Return a string, or the words of any other value."""
         return str(self._values[name])
 
     def number(self, name: str) -> int:
+        """Return an integer."""
         value = self._values[name]
         assert isinstance(value, int)
         return value
 
     def words(self, name: str) -> tuple[str, ...]:
+        """Return a vector."""
         value = self._values[name]
         assert isinstance(value, tuple)
         return value
 
     def blob(self, name: str) -> bytes:
+        """Return bytes."""
         value = self._values[name]
         assert isinstance(value, bytes)
         return value
@@ -119,9 +120,10 @@ def _node(a: Arguments) -> str:
 
 
 def _capabilities(a: Arguments) -> str:
-    words = []
-    for name in ("effective", "permitted", "inheritable", "ambient"):
-        words.append(f"{name} {_capability_names(a.number(name))}")
+    words = [
+        f"{name} {_capability_names(a.number(name))}"
+        for name in ("effective", "permitted", "inheritable", "ambient")
+    ]
     same = a.number("effective") == a.number("permitted")
     if same:
         words[:2] = [f"effective and permitted {_capability_names(a.number('effective'))}"]
@@ -184,9 +186,7 @@ def _mapping(a: Arguments) -> str:
     ids = "group" if a.number("group") else "user"
     lines = [
         f"{count} from {inside} inside to {outside} outside"
-        for inside, outside, count in (
-            line.split() for line in a.text("map").splitlines()
-        )
+        for inside, outside, count in (line.split() for line in a.text("map").splitlines())
     ]
     return f"map {ids} ids: {'; '.join(lines)}"
 
@@ -197,11 +197,12 @@ def _open_root(a: Arguments) -> str:
 
 
 _CLAUSES: dict[str, Callable[[Arguments], str]] = {
-    "make_dir": lambda a: f"make the directory {a.text('path')}"
-    + (" if it isn't there" if a.number("keep") else ""),
+    "make_dir": lambda a: (
+        f"make the directory {a.text('path')}" + (" if it isn't there" if a.number("keep") else "")
+    ),
     "make_file": lambda a: f"make the file {a.text('path')} ({len(a.blob('data'))} bytes)",
     "make_link": lambda a: f"make the link {a.text('path')} to {a.text('target')}",
-    "lock": lambda a: f"lock {a.text('path')}",
+    "lock": lambda a: f"make the directory {a.text('path')} and lock it",
     "cgroup_parent": lambda a: f"make the cgroup {a.text('path')} if it isn't there",
     "cgroup_create": lambda a: f"make the cgroup {a.text('path')}",
     "cgroup_set": lambda a: f"set {a.text('path')} to {a.text('value')}",
@@ -214,8 +215,9 @@ _CLAUSES: dict[str, Callable[[Arguments], str]] = {
     "unshare": lambda a: f"make a new {kinds(a.number('kinds'))} namespace",
     "deny_setgroups": lambda a: "forbid setgroups in the user namespace",
     "id_map": _mapping,
-    "id_map_program": lambda a: f"map ids with {' PID '.join((a.words('argv')[0], ''))}"
-    + " ".join(a.words("argv")[1:]),
+    "id_map_program": lambda a: (
+        f"map ids with {' PID '.join((a.words('argv')[0], ''))}" + " ".join(a.words("argv")[1:])
+    ),
     "hostname": lambda a: f"set the hostname to {a.text('name')}",
     "domainname": lambda a: f"set the domain name to {a.text('name')}",
     "loopback_up": lambda a: "bring up the loopback interface",
@@ -249,12 +251,15 @@ _CLAUSES: dict[str, Callable[[Arguments], str]] = {
     "capabilities": _capabilities,
     "no_new_privs": lambda a: "set no_new_privs",
     "landlock": _landlock,
-    "seccomp": lambda a: f"install a system call filter of {len(a.blob('program')) // 8} "
-    "instructions",
+    "seccomp": lambda a: (
+        f"install a system call filter of {len(a.blob('program')) // 8} instructions"
+    ),
     "stdio": _stdio,
     "adopt_stdio": lambda a: "put the streams in place",
     "session": lambda a: "start a session",
-    "parent_death_signal": lambda a: f"have signal {a.number('signal')} sent when the launcher dies",
+    "parent_death_signal": lambda a: (
+        f"have signal {a.number('signal')} sent when the launcher dies"
+    ),
     "close_fds": lambda a: f"let no file descriptor from {a.number('first')} up survive exec",
     "init": lambda a: "stay as PID 1, go on as its child",
     "exec": lambda a: f"execute {' '.join(a.words('argv'))}",

@@ -95,9 +95,7 @@ def as_json(plan: Plan, durations: Durations | None = None) -> str:
         steps.append(record)
     walls: dict[str, dict[str, float]] = {}
     for wall in WALLS:
-        members = [
-            number for number, step in enumerate(plan.steps) if step.operation.wall == wall
-        ]
+        members = [number for number, step in enumerate(plan.steps) if step.operation.wall == wall]
         walls[wall] = {"steps": len(members)}
         if durations is not None:
             walls[wall]["microseconds"] = _sum(durations, members)

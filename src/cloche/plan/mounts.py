@@ -72,6 +72,9 @@ def parse(mount: Mount, situation: Situation, index: int) -> Parsed:
                 raise InvalidSpec(pointer, f"a bind mount has no option {option!r}")
     if situation.devices_are_open and not _is_in_dev(mount["destination"]):
         parsed = parsed._replace(set=parsed.set | flags.MOUNT_ATTR_NODEV)
+        if is_bind:  # with what is mounted beneath the source
+            wanted = parsed.set_recursive | flags.MOUNT_ATTR_NODEV
+            parsed = parsed._replace(set_recursive=wanted)
     return Parsed(
         is_bind,
         bool(parsed.bind & flags.MS_REC),
@@ -108,7 +111,7 @@ def mount_steps(mount: Mount, situation: Situation, index: int, slot: int | None
     if kind in _HOST_COPIES and situation.in_user_namespace:
         namespace, source = _HOST_COPIES[kind]
         if not situation.makes(namespace):
-            whole = parsed._replace(recursive=True)
+            whole = _with_all_beneath(parsed)
             why = f"a new {kind} needs a namespace of its own; the host's is shown instead"
             return [_bind(source, dest, whole, slot, why)]
     if kind in ("cgroup", "cgroup2"):
@@ -165,6 +168,15 @@ def _bind(source: str, dest: str, parsed: Parsed, slot: int | None, why: str) ->
         propagation=parsed.propagation,
         why=why,
     )
+
+
+def _with_all_beneath(parsed: Parsed) -> Parsed:
+    """Return options for a mount together with all beneath it, of which each has flags of its own.
+
+    Beneath the host's /sys lie its cgroups, debugfs and others.
+    """
+    wanted = parsed.flags.set | parsed.flags.set_recursive
+    return parsed._replace(recursive=True, flags=parsed.flags._replace(set_recursive=wanted))
 
 
 def _attributes(dest: str, parsed: Parsed, why: str) -> list[Step]:

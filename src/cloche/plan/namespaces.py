@@ -129,9 +129,7 @@ def names_and_network(situation: Situation) -> list[Step]:
     if name:
         plan.append(steps.domainname(name, why="the container has a domain of its own"))
     if situation.makes(flags.CLONE_NEWNET):
-        plan.append(
-            steps.loopback_up(why="a new network namespace has only lo, and it is down")
-        )
+        plan.append(steps.loopback_up(why="a new network namespace has only lo, and it is down"))
     return plan
 
 

@@ -125,14 +125,14 @@ def scratch(situation: Situation) -> list[Step]:
         )
     ]
     for index in range(count):
-        for layer in ("upper", "work"):
-            plan.append(
-                steps.make_dir_on_mount(
-                    f"{directory}/{layer}{index}",
-                    0o755,
-                    why="an overlay keeps what is written in upper and prepares it in work",
-                )
+        plan += [
+            steps.make_dir_on_mount(
+                f"{directory}/{layer}{index}",
+                0o755,
+                why="an overlay keeps what is written in upper and prepares it in work",
             )
+            for layer in ("upper", "work")
+        ]
     for slot, path in _mapped(situation).values():
         plan.append(steps.make_dir_on_mount(path, 0o755, why="where a lower directory is attached"))
         plan.append(steps.attach_tree(slot, path, why="an overlay finds its layers by path"))
@@ -160,7 +160,7 @@ def number(situation: Situation, mount_index: int) -> int:
 
 def writable(situation: Situation, layer: int) -> tuple[str, ...]:
     """Return the options that give an overlay its throw-away layer."""
-    directory = _directory(situation)
+    directory = _escape(_directory(situation))
     options = (f"upperdir={directory}/upper{layer}", f"workdir={directory}/work{layer}")
     if situation.in_user_namespace:
         # Without CAP_SYS_ADMIN in the initial namespace overlayfs keeps its marks in

@@ -63,7 +63,7 @@ def limits(situation: Situation) -> list[Step]:
     umask = process.get("user", {}).get("umask")
     plan.append(
         steps.umask(
-            0o022 if umask is None else umask, why="not the caller's, which the container can't know"
+            0o022 if umask is None else umask, why="not the caller's, which nobody inside knows"
         )
     )
     plan += _labels(situation)
@@ -117,7 +117,7 @@ def drop(situation: Situation) -> list[Step]:
     )
     if no_new_privs:
         plan.append(
-            steps.no_new_privs(why="setuid bits and file capabilities count for nothing from here on")
+            steps.no_new_privs(why="setuid bits and file capabilities count for nothing now")
         )
     return plan
 
@@ -142,7 +142,10 @@ def _filters(situation: Situation) -> list[Step]:
             )
         plan.append(
             steps.landlock(
-                abi, readonly, writable, why="files outside these paths can't be opened, root or not"
+                abi,
+                readonly,
+                writable,
+                why="no file outside these paths can be opened, root or not",
             )
         )
     if situation.launch.seccomp:

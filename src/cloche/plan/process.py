@@ -67,7 +67,7 @@ def candidates(program: str, env: tuple[str, ...]) -> tuple[str, ...]:
 
     A name without a slash is looked for in the PATH of ``env``, or in a usual one without it.
     """
-    if "/" in program:
+    if "/" in program or not program:
         return (program,)
     path = _DEFAULT_PATH
     for entry in env:

@@ -99,6 +99,16 @@ def build(situation: Situation, slots: dict[int, int]) -> list[Step]:
                 why="pivot_root wants a mount point; paths from here on are resolved beneath it",
             )
         )
+    if situation.devices_are_open:
+        # Before anything is mounted in it, /dev above all; with what the directory has beneath it.
+        plan.append(
+            steps.mount_attributes(
+                "/",
+                set=flags.MOUNT_ATTR_NODEV,
+                recursive=True,
+                why="no device node in the image opens a device",
+            )
+        )
     for index, mount in enumerate(situation.spec.get("mounts", [])):
         plan += mount_steps(mount, situation, index, slots.get(index))
     return plan
@@ -151,12 +161,6 @@ def _root_attributes(situation: Situation) -> list[Step]:
         plan.append(
             steps.mount_attributes(
                 "/", set=flags.MOUNT_ATTR_RDONLY, why="the root can be read but not written"
-            )
-        )
-    if situation.devices_are_open:
-        plan.append(
-            steps.mount_attributes(
-                "/", set=flags.MOUNT_ATTR_NODEV, why="no device node in the image opens a device"
             )
         )
     return plan

@@ -96,7 +96,7 @@ def _operation(name: str, wall: str, parameters: str, man: str) -> Operation:
 _MAKE_DIR = _operation("make_dir", PROCESS, "path:s mode:i keep:i", "mkdir(2)")
 _MAKE_FILE = _operation("make_file", PROCESS, "path:s mode:i data:b", "open(2)")
 _MAKE_LINK = _operation("make_link", PROCESS, "target:s path:s", "symlink(2)")
-_LOCK = _operation("lock", PROCESS, "path:s", "flock(2)")
+_LOCK = _operation("lock", PROCESS, "path:s mode:i", "flock(2)")
 
 
 def make_dir(path: str, mode: int, *, why: str, keep: bool = False) -> Step:
@@ -118,9 +118,12 @@ def make_link(target: str, path: str, *, why: str) -> Step:
     return Step(_MAKE_LINK, HOST, (target, path), why)
 
 
-def lock(path: str, *, why: str) -> Step:
-    """Hold an exclusive lock on a directory for as long as the launcher lives."""
-    return Step(_LOCK, HOST, (path,), why)
+def lock(path: str, mode: int, *, why: str) -> Step:
+    """Make a new directory of the host, and hold a lock on it for as long as the launcher lives.
+
+    It is removed again at the end.
+    """
+    return Step(_LOCK, HOST, (path, mode), why)
 
 
 # --- cgroups -----------------------------------------------------------------------------------
@@ -271,9 +274,7 @@ _MOUNT_ATTRIBUTES = _operation(
 )
 _MAKE_DIR_IN_ROOT = _operation("make_dir_in_root", ROOT, "dest:s mode:i uid:i gid:i", "mkdir(2)")
 _MAKE_LINK_IN_ROOT = _operation("make_link_in_root", ROOT, "target:s dest:s", "symlink(2)")
-_MAKE_NODE = _operation(
-    "make_node", ROOT, "dest:s mode:i major:i minor:i uid:i gid:i", "mknod(2)"
-)
+_MAKE_NODE = _operation("make_node", ROOT, "dest:s mode:i major:i minor:i uid:i gid:i", "mknod(2)")
 _CONSOLE = _operation("console", ROOT, "dest:s rows:i columns:i uid:i", "pty(7)")
 _MASK = _operation("mask", ROOT, "dest:s", "mount(2)")
 _READONLY = _operation("readonly", ROOT, "dest:s", "mount_setattr(2)")

@@ -106,9 +106,7 @@ def encode(plan: Plan, options: Options = Options()) -> bytes:
                 raise InvalidPlan(f"{step.operation.name}: {argument!r} isn't of type {kind!r}")
             encoder.add(argument)
         why = encoder.add(step.why)
-        steps += _STEP.pack(
-            numbers[step.operation.name], step.stage, first, len(signature), why
-        )
+        steps += _STEP.pack(numbers[step.operation.name], step.stage, first, len(signature), why)
     report = encoder.add(options.report) if options.report else NONE
     table = bytearray()
     data = bytearray()
@@ -195,8 +193,7 @@ class _Decoder:
         if count != len(operation.parameters):
             raise InvalidPlan(f"step {index}: {operation.name} has {count} arguments")
         arguments = tuple(
-            self.value(first + position, kind)
-            for position, kind in enumerate(operation.signature)
+            self.value(first + position, kind) for position, kind in enumerate(operation.signature)
         )
         return Step(operation, stage, arguments, str(self.value(why, "s")))
 

@@ -70,6 +70,8 @@ def _exec(step: Step, failure: Failure) -> tuple[str, str]:
         return _script(path, failure)
     if failure.head.startswith(b"\x7fELF"):
         return _elf(path, failure)
+    if not program:
+        return "the command is an empty string", ""
     if failure.errno in (errno.ENOENT, errno.ENOTDIR):
         if "/" in program:
             return f"{program}: no such file in the container", ""
@@ -84,7 +86,7 @@ def _exec(step: Step, failure: Failure) -> tuple[str, str]:
         )
     if failure.errno == errno.ENOEXEC:
         kind = "an empty file" if not failure.head else "neither a script with #! nor an ELF file"
-        return f"{path} can't be executed: it is {kind}", "run it with its interpreter, as in sh FILE"
+        return f"{path} can't be executed: it is {kind}", "run it with its interpreter: sh FILE"
     if failure.errno == errno.E2BIG:
         return f"{path}: arguments and environment are too long together", ""
     code = errno.errorcode.get(failure.errno, str(failure.errno))
@@ -97,8 +99,10 @@ def _script(path: str, failure: Failure) -> tuple[str, str]:
     name = interpreter.decode("utf-8", "replace")
     if line.endswith(b"\r"):
         return (
-            f"{path}: its first line ends in a carriage return, so the kernel looks for the "
-            f"interpreter {name + chr(13)!r}",
+            (
+                f"{path}: its first line ends in a carriage return, so the kernel looks for the "
+                f"interpreter {name + chr(13)!r}"
+            ),
             "the file has the line ends of Windows: convert it with dos2unix or sed 's/\\r$//'",
         )
     if not name:
@@ -202,4 +206,6 @@ def _hint(plan: Plan, step: Step, failure: Failure) -> str:
         )
     if failure.errno == errno.ENOSPC:
         return "a disk or a kernel table is full"
+    if failure.errno == errno.EMFILE:
+        return "a start needs some twenty files open at a time; see ulimit -n"
     return ""

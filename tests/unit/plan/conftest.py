@@ -31,8 +31,9 @@ V2 = Layout(
 V1 = Layout(
     "v1",
     tuple(
-        Hierarchy(1, (name,), f"/sys/fs/cgroup/{name}", f"/sys/fs/cgroup/{name}", f"/sys/fs/cgroup/{name}")
+        Hierarchy(1, (name,), place, place, place)
         for name in ("cpu", "memory", "pids", "devices", "freezer")
+        for place in (f"/sys/fs/cgroup/{name}",)
     ),
 )
 

@@ -246,9 +246,7 @@ def test_mounts_that_cannot_be_made(
         compile(spec, features, launch)
 
 
-def test_capabilities_no_more_than_there_are(
-    spec: Any, features: Features, launch: Launch
-) -> None:
+def test_capabilities_no_more_than_there_are(spec: Any, features: Features, launch: Launch) -> None:
     """The sets stay within the caller's, and effective within permitted."""
     spec["process"]["capabilities"] = {
         "bounding": ["CAP_CHOWN", "CAP_SYS_RESOURCE"],

@@ -17,7 +17,8 @@ def test_every_operation_has_a_clause(operation: Operation) -> None:
     if operation.name == "id_map":
         arguments = (0, "0 1000 1\n")
     clause = describe.what(Step(operation, HOST, arguments, ""))
-    assert clause and "\n" not in clause
+    assert clause
+    assert "\n" not in clause
     assert clause[0].islower()
 
 

@@ -11,7 +11,7 @@ from cloche.plan import steps, wire
 from cloche.plan.steps import CHILD, HOST, OPERATIONS, Operation, Plan, Step, Value
 
 _TEXT = st.text(
-    st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=40
+    st.characters(exclude_characters="\0", categories=None, exclude_categories=["Cs"]), max_size=40
 ) | st.binary(max_size=20).filter(lambda data: b"\0" not in data).map(
     lambda data: data.decode("utf-8", "surrogateescape")
 )

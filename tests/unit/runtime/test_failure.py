@@ -52,9 +52,7 @@ def _elf(machine: int, interpreter: bytes) -> bytes:
         (errno.ETXTBSY, b"", "text file busy (ETXTBSY)"),
     ],
 )
-def test_programs_that_cannot_be_executed(
-    code: int, head: bytes, words: str
-) -> None:
+def test_programs_that_cannot_be_executed(code: int, head: bytes, words: str) -> None:
     """Each reason why a program can't be executed is named as what it is."""
     found = _failure(1, code, "/bin/it" if head or code != errno.ENOENT else "", head)
     error = failure.error(_PLAN, found)

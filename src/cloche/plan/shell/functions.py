@@ -148,6 +148,15 @@ make_readonly() { # path
 }
 """
 
+FUNCTIONS["start_child"] = """\
+# Makes the child, PID 1 of a new pid namespace as the first to be made there, and ends as it does.
+# (unshare --fork would do, but ends with 1 when the child is killed by SIGKILL.)
+start_child() {
+    setpriv --pdeathsig=KILL bash -euc child_1 <&0 &
+    wait "$!" 2>/dev/null
+}
+"""
+
 FUNCTIONS["enter_root"] = """\
 # Makes $root the root of all processes in this mount namespace. The old one then lies upon it.
 enter_root() {

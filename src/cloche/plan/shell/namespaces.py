@@ -69,7 +69,7 @@ def join_process(a: Arguments, _: Facts) -> list[Piece]:
 def spawn(a: Arguments, facts: Facts) -> list[Piece]:
     """Make the child as a coprocess: its pipes are the baton that passes to and fro."""
     kinds = a.number("kinds")
-    command = ["unshare --fork --kill-child", *_options(kinds)]
+    command = ["unshare", *_options(kinds)]
     if kinds & flags.CLONE_NEWNS:
         command.append("--propagation=unchanged")
     if kinds & flags.CLONE_NEWUSER:
@@ -85,7 +85,7 @@ def spawn(a: Arguments, facts: Facts) -> list[Piece]:
         "coproc container {",
         '    exec setpriv --pdeathsig=KILL "${chain[@]}" \\',
         f"        {' '.join(command)} \\",
-        "        bash -euc child_1",
+        "        bash -euc start_child",
         "}",
         "launched=$!",
         'exec {ready}<&"${container[0]}" {gate}>&"${container[1]}"',

@@ -141,5 +141,7 @@ def _list(bits: int) -> str:
     names = [name.lower() for name in caps.names(bits)]
     # A capability newer than its table keeps the prefix: cap_41.
     short = [name.removeprefix("cap_") for name in names]
-    known = [name if number.isdigit() else number for name, number in zip(names, short, strict=True)]
+    known = [
+        name if number.isdigit() else number for name, number in zip(names, short, strict=True)
+    ]
     return f"'{','.join(['-all', *(f'+{name}' for name in known)])}'"

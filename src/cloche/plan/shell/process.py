@@ -42,8 +42,16 @@ def make_link(a: Arguments, _: Facts) -> list[Piece]:
 
 
 def lock(a: Arguments, _: Facts) -> list[Piece]:
-    """Lock a directory as long as the script runs."""
-    return [here(f"exec {{lock}}<{word(a.text('path'))}", 'flock --exclusive "$lock"')]
+    """Make a directory and lock it as long as the script runs."""
+    path = word(a.text("path"))
+    return [
+        here(
+            f"mkdir --mode={a.number('mode'):o} -- {path}",
+            f"made+=({path})",
+            f"exec {{lock}}<{path}",
+            'flock --exclusive "$lock"',
+        )
+    ]
 
 
 def stdio(a: Arguments, _: Facts) -> list[Piece]:
@@ -119,7 +127,11 @@ def close_fds(a: Arguments, _: Facts) -> list[Piece]:
 
 def init(_a: Arguments, _: Facts) -> list[Piece]:
     """Leave out the init."""
-    return [not_done("the program is PID 1 itself: a shell there would be seen by it, and get in its way")]
+    return [
+        not_done(
+            "the program is PID 1 itself: a shell there would be seen by it, and get in its way"
+        )
+    ]
 
 
 def exec(a: Arguments, _: Facts) -> list[Piece]:
@@ -134,7 +146,7 @@ def exec(a: Arguments, _: Facts) -> list[Piece]:
         "status=127",
         'for program in "${candidates[@]}"; do',
         "    if [[ -f $program && -x $program ]]; then",
-        f"        exec -a {words(argv[:1])} \"$program\" {words(argv[1:])}".rstrip(),
+        f'        exec -a {words(argv[:1])} "$program" {words(argv[1:])}'.rstrip(),
         "    fi",
         "    [[ ! -e $program ]] || status=126",
         "done",

@@ -74,7 +74,7 @@ def open_root(a: Arguments, _: Facts) -> list[Piece]:
     slot = a.number("slot")
     if slot == NO_SLOT:
         return [here(f'mount {bind} -- {source} "$root"')]
-    return [Piece(HELPED, (f'mount {bind} -- {source} "$root"', f'mount --make-rprivate "$root"'))]
+    return [Piece(HELPED, (f'mount {bind} -- {source} "$root"', 'mount --make-rprivate "$root"'))]
 
 
 def mount(a: Arguments, _: Facts) -> list[Piece]:
@@ -165,7 +165,7 @@ def make_dir_in_root(a: Arguments, _: Facts) -> list[Piece]:
     return [
         here(
             f"place_inside {word(a.text('dest'))}",
-            'if [[ ! -d $REPLY ]]; then',
+            "if [[ ! -d $REPLY ]]; then",
             '    mkdir --parents -- "${REPLY%/*}"',
             f'    mkdir --mode={a.number("mode"):o} -- "$REPLY"',
             f'    chown --no-dereference -- {owner} "$REPLY"',

@@ -27,6 +27,7 @@ from cloche.plan.steps import CHILD, HOST, Plan, Step
 
 _HEADER = """\
 #!/usr/bin/env bash
+# shellcheck disable=SC2016 # what is the container's is meant as it stands
 #
 # A container, step by step: what its launcher does, as shell commands.
 #
@@ -138,7 +139,11 @@ class _Script:
                 commands.append(piece)
         if step.operation.name == "spawn":
             self._children.append(
-                ['read -r pid _ </proc/self/stat # its pid as the host sees it', 'echo "$pid"', _WAIT]
+                [
+                    "read -r pid _ </proc/self/stat # its pid as the host sees it",
+                    'echo "$pid"',
+                    _WAIT,
+                ]
             )
         if not commands:
             self._side(step.stage).extend(head)
