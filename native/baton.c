@@ -64,10 +64,10 @@ int baton_pass(struct run *run, uint32_t next)
     if (count) {
         memset(&control, 0, sizeof control);
         packet.msg_control = &control;
-        packet.msg_controllen = CMSG_SPACE(sizeof(int) * count);
+        packet.msg_controllen = (socklen_t)CMSG_SPACE(sizeof(int) * count);
         control.header.cmsg_level = SOL_SOCKET;
         control.header.cmsg_type = SCM_RIGHTS;
-        control.header.cmsg_len = CMSG_LEN(sizeof(int) * count);
+        control.header.cmsg_len = (socklen_t)CMSG_LEN(sizeof(int) * count);
         memcpy(CMSG_DATA(&control.header), fds, sizeof(int) * count);
     }
     if (sendmsg(run->baton, &packet, MSG_NOSIGNAL) < 0)

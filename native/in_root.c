@@ -7,17 +7,6 @@
 
 #include "syscalls.h"
 
-// Where ".." occurs, openat2 gives up with EAGAIN when any rename or mount on the whole machine
-// coincides with the lookup. Each attempt is short, so many are cheap.
-static int openat2_again(int dirfd, const char *path, uint64_t flags, uint64_t resolve)
-{
-    for (int attempts = 128;; attempts--) {
-        int fd = sys_openat2(dirfd, path, flags, resolve);
-        if (fd >= 0 || errno != EAGAIN || attempts == 1)
-            return fd;
-    }
-}
-
 // Returns the length of `name` and the slashes after it, where the path begins with them, else 0.
 static size_t skip_directory(const char *path, const char *name)
 {
@@ -33,10 +22,9 @@ int open_in_root(const struct run *run, const char *path, int flags)
     size_t sys = run->mounted_sys < 0 ? 0 : skip_directory(path, "sys/");
     path += proc + sys;
     if (proc || sys)
-        return openat2_again(proc ? run->mounted_proc : run->mounted_sys, *path ? path : ".", how,
-                             RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS);
-    return openat2_again(run->root, *path ? path : ".", how,
-                         RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
+        return sys_openat2(proc ? run->mounted_proc : run->mounted_sys, *path ? path : ".", how,
+                           RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS);
+    return sys_openat2(run->root, *path ? path : ".", how, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
 }
 
 // mkdir and mknod with exactly this mode, whatever the umask is. Both refuse an existing name

@@ -23,10 +23,10 @@ struct component {
 };
 
 // Opens an existing path as O_PATH; `flags` are more flags of open(2), such as O_NOFOLLOW.
-// Returns a file descriptor, or -1 with errno and nothing recorded. Below /proc and /sys the path is
-// looked up from the procfs and sysfs that were mounted there, whatever has become of those names:
-// where two containers share a directory, the other one may rename the mount point, which this
-// mount namespace's mount goes along with, and a mask would find nothing to hide.
+// Returns a file descriptor, or -1 with errno and nothing recorded. Below /proc and /sys the path
+// is looked up from the procfs and sysfs that were mounted there, whatever has become of those
+// names: where two containers share a directory, the other one may rename the mount point, which
+// this mount namespace's mount goes along with, and a mask would find nothing to hide.
 int open_in_root(const struct run *run, const char *path, int flags);
 
 // Opens a directory, made with its missing parents (mode 0755). Records failure.

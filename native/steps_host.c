@@ -93,8 +93,8 @@ static bool is_at(int fd, const char *path)
 }
 
 // Between mkdir(2) and flock(2) the directory looks like one whose launcher is dead: empty, and
-// free. A later command that finds it so takes the lock itself and removes it. Then it is made anew;
-// once the lock is ours and the path still leads there, nobody removes it any more.
+// free. A later command that finds it so takes the lock itself and removes it. Then it is made
+// anew; once the lock is ours and the path still leads there, nobody removes it any more.
 int step_lock(struct run *run, const struct step *step)
 {
     const char *path = string_argument(step, 0);

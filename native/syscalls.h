@@ -6,6 +6,7 @@
 // doesn't include the latter.
 #pragma once
 
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/landlock.h>
 #include <linux/mount.h>
@@ -22,10 +23,16 @@
 #define MNT_DETACH 2
 #endif
 
+// Where ".." occurs, openat2 gives up with EAGAIN when any rename or mount on the whole machine
+// coincides with the lookup. Each attempt is short, so many are cheap.
 static inline int sys_openat2(int dirfd, const char *path, uint64_t flags, uint64_t resolve)
 {
     struct open_how how = {.flags = flags | O_CLOEXEC, .resolve = resolve};
-    return (int)syscall(SYS_openat2, dirfd, path, &how, sizeof how);
+    for (int attempts = 128;; attempts--) {
+        int fd = (int)syscall(SYS_openat2, dirfd, path, &how, sizeof how);
+        if (fd >= 0 || errno != EAGAIN || attempts == 1)
+            return fd;
+    }
 }
 
 static inline int sys_open_tree(int dirfd, const char *path, unsigned flags)

@@ -130,7 +130,7 @@ static void end_children(int cgroup, bool remove, int depth)
     long size;
     while ((size = syscall(SYS_getdents64, cgroup, entries, sizeof entries)) > 0) {
         for (long at = 0; at < size;) {
-            const struct dirent64 *entry = (const struct dirent64 *)(void *)(entries + at);
+            const struct dirent *entry = (const struct dirent *)(void *)(entries + at);
             bool own = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
             if (entry->d_type == DT_DIR && !own)
                 end_cgroup(cgroup, entry->d_name, remove, depth + 1);

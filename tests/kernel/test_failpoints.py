@@ -26,6 +26,7 @@ from tests.native.launching import Launch, Result
 
 pytestmark = pytest.mark.needs("root", "userns", "busybox")
 
+
 class Kind(NamedTuple):
     """A kind of plan: who runs it, with which options."""
 
@@ -39,7 +40,14 @@ KINDS = {
         "cloche",
         (
             *("--memory", "64m", "--cpus", "0.5", "--pids-limit", "64", "--name", "failing"),
-            *("-v", "{workspace}/volume:/data", "-v", "{workspace}/volume:/fixed:ro", "--tmpfs", "/t"),
+            *(
+                "-v",
+                "{workspace}/volume:/data",
+                "-v",
+                "{workspace}/volume:/fixed:ro",
+                "--tmpfs",
+                "/t",
+            ),
             *("--device", "/dev/full", "--ulimit", "nofile=64", "-u", "65534"),
             *("--read-only", "--security-opt", "no-new-privileges", "host"),
         ),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -129,3 +131,88 @@ def test_launcher_killed_at_random_moments(killing: Killing) -> None:
         killing.wait_for_processes()
         killing.heal()
         assert killing.left() == []
+
+
+SURVIVOR = """
+import ctypes, time
+ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)  # PR_SET_PDEATHSIG
+print("up", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("who", ["cloche", "unprivileged"])
+def test_program_that_wishes_to_survive(
+    who: str, workspace: Path, request: pytest.FixtureRequest
+) -> None:
+    """A program that has waived its parent death signal is found by a later command."""
+    run: Cloche = request.getfixturevalue(who)
+    before = leaks.snapshot(workspace / "state")
+    argv = [str(run.executable), "run", "host", "python3", "-c", SURVIVOR]
+    with run.start(argv) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        process.kill()
+        process.wait()
+        run("run", "host", "true", check=True)
+    assert leaks.find(before, workspace / "state", orphans=True) == []
+
+
+# --- several commands at once -----------------------------------------------------------------
+
+
+def test_name_is_given_to_one_of_many(cloche: Cloche) -> None:
+    """Of commands that want one name at the same time one gets it, and the others are told."""
+    argv = [str(cloche.executable), "run", "-i", "--name", "wanted", "host", "sh", "-c", "read x"]
+    processes = [cloche.start(argv, stdin=subprocess.PIPE) for _ in range(6)]
+    wait_until(lambda: sum(process.poll() is None for process in processes) == 1, lambda: None)
+    for process in processes:
+        code = 125 if process.poll() is not None else 0
+        _, stderr = process.communicate("\n", timeout=20)
+        assert (process.returncode, "in use" in stderr) == (code, code == 125), stderr
+
+
+def test_names_of_the_dead_are_free_at_once(cloche: Cloche) -> None:
+    """While several commands clean up after the dead, each gets the name of one, and starts."""
+    names = [f"again{number}" for number in range(8)]
+    cloche("run", "host", "true", check=True)
+    for name in names:
+        argv = [str(cloche.executable), "run", "-m", "64m", "--name", name, "host", "sh", "-c"]
+        with cloche.start([*argv, "echo up; sleep 60"]) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            process.kill()
+    argv = [str(cloche.executable), "run", "-m", "64m", "host", "echo", "ok"]
+    processes = [
+        cloche.start([*argv[:2], "--name", name, *argv[2:]])
+        for name in names
+    ]
+    processes += [cloche.start(argv) for _ in range(8)]
+    outputs = [process.communicate(timeout=60) for process in processes]
+    assert outputs == [("ok\n", "")] * 16
+    assert os.listdir(cloche.state / "containers") == []
+
+
+def test_starting_while_others_clean_up(
+    cloche: Cloche, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory that has just been made is never taken for a dead launcher's."""
+    monkeypatch.setenv("CLOCHE_LAUNCHER", str(launcher_of(cloche)))
+    plans = [planned(cloche, "-m", "64m", "host", "true") for _ in range(4)]
+    healers = []
+    for _ in range(2):
+        healer = os.fork()
+        if healer == 0:
+            while True:
+                heal(str(cloche.state), layout.detect())
+        healers.append(healer)
+    try:
+        for _ in range(15):
+            running = [Launch(plan.steps, wire.Options()) for plan in plans]
+            for launch in running:
+                result = launch.wait()
+                assert (result.code, result.records.failure) == (0, None)
+    finally:
+        for healer in healers:
+            os.kill(healer, signal.SIGKILL)
+            os.waitpid(healer, 0)

@@ -29,7 +29,8 @@ PROBES = {
     "network": "tail -n +3 /proc/net/dev | cut -d: -f1; ls -A /sys/class/net; ip -brief address",
     "cgroups": "cat /proc/self/cgroup; cd /sys/fs/cgroup; cat */memory.limit_in_bytes memory.max "
     "*/pids.max pids.max */cpu.cfs_quota_us cpu.max */devices.list */memory.swappiness 2>&1",
-    "hidden": "cat /proc/keys /proc/kcore 2>&1; ls -A /sys/firmware /proc/acpi 2>&1; cat /proc/scsi 2>&1",
+    "hidden": "head -c 9 /proc/timer_list /proc/kcore /proc/scsi 2>&1;"
+    " ls -A /sys/firmware /proc/acpi 2>&1",
     "read-only": "for path in /proc/sys/kernel/core_pattern /proc/sysrq-trigger /sys/x /x; do"
     " : >>$path; done 2>&1; rm -f /x",
     "personality": "cat /proc/self/personality; uname -m; cat /proc/sys/net/ipv4/ip_forward",
@@ -75,9 +76,17 @@ def both(run: Cloche, workspace: Path, *options: str) -> tuple[dict[str, str], d
     [
         (),
         ("--user", "0:0", "--cap-drop", "all", "--security-opt", "no-new-privileges"),
-        ("--read-only", "--tmpfs", "/scratch:size=1m", "--ulimit", "nofile=100:200", "--shm-size", "1m"),
+        (
+            "--read-only",
+            "--tmpfs",
+            "/scratch:size=1m",
+            "--ulimit",
+            "nofile=100:200",
+            "--shm-size",
+            "1m",
+        ),
         ("--env", "A=b c'\"$x\\", "--env", "B-C=1", "--env", "TMOUT=1", "--workdir", "/tmp/a b/c"),
-        ("--network", "host", "--ipc", "host", "--uts", "private", "--cgroupns", "host"),
+        ("--network", "host", "--uts", "private", "--cgroupns", "host"),
         ("--security-opt", "systempaths=unconfined", "--volume", "/etc:/mnt/on host:ro"),
     ],
     ids=["plain", "powerless", "read-only", "environment", "host", "open"],
@@ -99,8 +108,24 @@ def test_same(
     "options",
     [
         ("--memory", "64m", "--cpus", "0.5", "--pids-limit", "40", "--memory-swappiness", "5"),
-        ("--user", "1000:1001", "--group-add", "7", "--cap-add", "net_admin", "--oom-score-adj", "500"),
-        ("--device", "/dev/full:/dev/a b:r", "--domainname", "dom", "--sysctl", "net.ipv4.ip_forward=1"),
+        (
+            "--user",
+            "1000:1001",
+            "--group-add",
+            "7",
+            "--cap-add",
+            "net_admin",
+            "--oom-score-adj",
+            "500",
+        ),
+        (
+            "--device",
+            "/dev/full:/dev/a b:r",
+            "--domainname",
+            "dom",
+            "--sysctl",
+            "net.ipv4.ip_forward=1",
+        ),
         ("--privileged",),
         ("--pid", "host"),
     ],

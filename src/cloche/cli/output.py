@@ -20,9 +20,9 @@ def fill_standard_streams() -> None:
             break
     # The interpreter has None for those that it found closed.
     if sys.stdout is None:
-        sys.stdout = open(1, "w", closefd=False)
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115  for good
     if sys.stderr is None:
-        sys.stderr = open(2, "w", closefd=False)
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115  for good
 
 
 def tell(text: str) -> None:

@@ -95,9 +95,11 @@ def _forget_names(names: str, ids: Container[str]) -> None:
 
 
 def _remove(directory: str, fd: int, layout: Layout) -> bool:
-    """Remove a dead launcher's cgroup and directory; return whether nothing is left."""
+    """Remove what is left of a dead launcher's container; return whether all of it is gone."""
     try:
-        _remove_cgroup(_read(CGROUP_FILE, fd), layout)
+        path = _read(CGROUP_FILE, fd)
+        if not (path and _remove_cgroup(path, layout)):
+            _kill_users(os.path.basename(directory))
         for name in sorted(os.listdir(fd), key=lambda name: name == CGROUP_FILE):
             try:
                 os.unlink(name, dir_fd=fd)
@@ -109,17 +111,68 @@ def _remove(directory: str, fd: int, layout: Layout) -> bool:
     return True
 
 
-def _remove_cgroup(path: str, layout: Layout) -> None:
-    if not path:  # the launcher was killed before it had written it
-        return
+def _remove_cgroup(path: str, layout: Layout) -> bool:
+    """Kill what runs in a container's cgroup and remove it; return whether there was one."""
     from cloche.kernel.cgroup.group import Group
 
     try:
         group = Group(layout, path)
-    except NotFound:  # and before it had made the group, or after it had removed it
-        return
+    except NotFound:  # its launcher was killed before it had made it, or after it had removed it
+        return False
     group.kill(_PATIENCE)
     group.remove(_PATIENCE)
+    return True
+
+
+def _kill_users(id: str) -> None:
+    """Kill the processes of a container that no cgroup holds together.
+
+    Mostly there are none: the kernel kills the program with its launcher.  But a program may wish
+    that away (PR_SET_PDEATHSIG), and running a set-user-ID program does.  The container's files
+    tell: its /etc/hosts and the like are mounts of files in a directory that is named for its id,
+    and no process outside has such a mount.
+
+    Raises Unavailable when one doesn't end in time.
+    """
+    import select
+    import signal
+
+    while pidfds := _users(f"/containers/{id}/".encode()):
+        poll = select.poll()
+        try:
+            for pidfd in pidfds:
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                poll.register(pidfd, select.POLLIN)
+            if not poll.poll(_PATIENCE * 1000):
+                raise Unavailable(f"processes of container {id[:12]} don't end")
+        except ProcessLookupError:
+            pass  # it ended by itself
+        finally:
+            for pidfd in pidfds:
+                os.close(pidfd)
+
+
+def _users(path: bytes) -> list[int]:
+    """Return a pidfd of each process that has a mount from this path."""
+    found = []
+    for name in os.listdir("/proc"):
+        if not name.isdecimal():
+            continue
+        try:
+            # In this order: should the pid go to another process, the signal doesn't.
+            pidfd = os.pidfd_open(int(name))
+        except OSError:
+            continue
+        try:
+            with open(f"/proc/{name}/mountinfo", "rb") as file:
+                uses = path in file.read()
+        except OSError:  # it is dead by now
+            uses = False
+        if uses:
+            found.append(pidfd)
+        else:
+            os.close(pidfd)
+    return found
 
 
 def _read(name: str, directory: int) -> str:

@@ -66,6 +66,8 @@ def _exec(step: Step, failure: Failure) -> tuple[str, str]:
     path = failure.path or program
     if failure.errno == errno.EISDIR:
         return f"{path} is a directory, not a program", ""
+    if failure.errno == errno.E2BIG:
+        return f"{path}: arguments and environment are too long together", ""
     if failure.head.startswith(b"#!"):
         return _script(path, failure)
     if failure.head.startswith(b"\x7fELF"):
@@ -87,8 +89,6 @@ def _exec(step: Step, failure: Failure) -> tuple[str, str]:
     if failure.errno == errno.ENOEXEC:
         kind = "an empty file" if not failure.head else "neither a script with #! nor an ELF file"
         return f"{path} can't be executed: it is {kind}", "run it with its interpreter: sh FILE"
-    if failure.errno == errno.E2BIG:
-        return f"{path}: arguments and environment are too long together", ""
     code = errno.errorcode.get(failure.errno, str(failure.errno))
     return f"{path} can't be executed: {os.strerror(failure.errno).lower()} ({code})", ""
 

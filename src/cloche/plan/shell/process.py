@@ -57,7 +57,7 @@ def lock(a: Arguments, _: Facts) -> list[Piece]:
 def stdio(a: Arguments, _: Facts) -> list[Piece]:
     """Choose the standard streams; pipes are emptied by ``cat``."""
     lines = []
-    pieces = []
+    pieces: list[Piece] = []
     for name, number in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
         sign = "<" if number == 0 else ">"
         kind = a.number(name)
@@ -117,7 +117,8 @@ def close_fds(a: Arguments, _: Facts) -> list[Piece]:
         here(
             "for fd in /proc/self/fd/*; do",
             "    fd=${fd##*/}",
-            f"    if ((fd >= {a.number('first')} && fd != stdin && fd != stdout && fd != stderr)); then",
+            f"    if ((fd >= {a.number('first')} && fd != stdin && fd != stdout && fd != stderr))",
+            "    then",
             "        exec {fd}>&-",
             "    fi",
             "done",

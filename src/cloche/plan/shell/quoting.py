@@ -51,7 +51,7 @@ def comment(text: str, first: str = "# ", rest: str = "#     ") -> list[str]:
 
 
 def _escape(byte: int, special: str) -> str:
-    """Return a byte as it stands, or as ``\\ooo`` (three digits, so that one may follow)."""
+    r"""Return a byte as it stands, or as ``\ooo`` (three digits, so that one may follow)."""
     if 0x20 <= byte < 0x7F and chr(byte) not in special:
         return chr(byte)
     return "\\n" if byte == 0x0A else f"\\{byte:03o}"

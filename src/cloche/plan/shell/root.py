@@ -34,7 +34,7 @@ def propagation(a: Arguments, facts: Facts) -> list[Piece]:
     return [Piece(PIVOT, (f'"${{enter[@]}}" mount --namespace "$pid" --make-{kind} /',))]
 
 
-def open_tree(a: Arguments, _: Facts) -> list[Piece]:
+def open_tree(_: Arguments, __: Facts) -> list[Piece]:
     """Leave it to ``bind``, which has the host's help then."""
     return [
         remark("a shell can't hold a mount that is nowhere: the host binds it when its turn comes")

@@ -33,8 +33,8 @@ _HEADER = """\
 #
 #     bash SCRIPT       runs it, as the user whose plan it was made from
 #
-# It needs Linux 5.14, bash 4.4, coreutils 8.31 and util-linux 2.37. It is slower than the launcher,
-# and good for trusted roots only: a shell works with paths, not with open files, and can't do all."""
+# It needs Linux 5.14, bash 4.4, coreutils 8.31 and util-linux 2.37. It is slower than the
+# launcher, and good for trusted roots only: a shell works with paths, not with open files."""
 _START = """\
 set -euo pipefail
 umask 022
