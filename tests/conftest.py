@@ -27,6 +27,7 @@ from typing import NamedTuple
 import pytest
 
 from tests import leaks, needs
+from tests.terminals import Terminal
 
 LEAK_PROOF_DIRECTORIES = {"contract", "kernel", "native"}
 ORDINARY_ID = 65533
@@ -74,6 +75,14 @@ def workspace() -> Iterator[Path]:
     (directory / "state").mkdir()
     yield directory
     shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    """A terminal of the user's."""
+    found = Terminal()
+    yield found
+    found.close()
 
 
 @pytest.fixture(autouse=True)

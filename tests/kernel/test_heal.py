@@ -183,10 +183,7 @@ def test_names_of_the_dead_are_free_at_once(cloche: Cloche) -> None:
             process.stdout.readline()
             process.kill()
     argv = [str(cloche.executable), "run", "-m", "64m", "host", "echo", "ok"]
-    processes = [
-        cloche.start([*argv[:2], "--name", name, *argv[2:]])
-        for name in names
-    ]
+    processes = [cloche.start([*argv[:2], "--name", name, *argv[2:]]) for name in names]
     processes += [cloche.start(argv) for _ in range(8)]
     outputs = [process.communicate(timeout=60) for process in processes]
     assert outputs == [("ok\n", "")] * 16

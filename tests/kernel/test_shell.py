@@ -127,7 +127,7 @@ def test_same(
             "net.ipv4.ip_forward=1",
         ),
         ("--privileged",),
-        ("--pid", "host"),
+        ("--pid", "host", "--ipc", "host"),
     ],
     ids=["limits", "user", "device", "privileged", "pid"],
 )
@@ -218,6 +218,7 @@ def test_signal(cloche: Cloche, workspace: Path) -> None:
 
 
 @pytest.mark.needs("root")
+@pytest.mark.orphans
 def test_failure_undoes(cloche: Cloche, workspace: Path) -> None:
     """A step that fails ends the script with 125, and what was made before is gone."""
     source = workspace / "source"

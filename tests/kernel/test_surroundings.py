@@ -30,7 +30,9 @@ def mounted(workspace: Path) -> Iterator[Callable[[str], Path]]:
 
     def mount(options: str) -> Path:
         nonlocal count
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"mode=755,{options}", "tmpfs", place], check=True)
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"mode=755,{options}", "tmpfs", place], check=True
+        )
         count += 1
         return place
 
@@ -315,7 +317,14 @@ class TestArguments:
         for locale in ("C.UTF-8", "C", "POSIX"):
             done = subprocess.run(
                 [
-                    *(os.fsencode(cloche.executable), b"run", b"-e", b"X=\xff\xfe", b"-w", b"/\xfd"),
+                    *(
+                        os.fsencode(cloche.executable),
+                        b"run",
+                        b"-e",
+                        b"X=\xff\xfe",
+                        b"-w",
+                        b"/\xfd",
+                    ),
                     *(b"host", b"sh", b"-c", b'pwd; printf "<%s>" "$X" "$@"'),
                     *(b"sh", b"\xff", b"", b"a\nb", "é".encode()),
                 ],

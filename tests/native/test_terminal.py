@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
-import pty
-import select
 import signal
-import struct
 import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,67 +21,11 @@ from cloche.plan.steps import STDIO_INHERIT, STDIO_NULL, STDIO_PIPE, STDIO_TERMI
 from cloche.runtime import records
 from tests.native.containers import DEV, DEVPTS, PROC, Box, make_box
 from tests.native.launching import WHY, Launch, shell
+from tests.terminals import Terminal
 
 pytestmark = [pytest.mark.needs("root"), pytest.mark.needs("busybox")]
 
-LIMIT = 15.0
 CTRL_C = b"\x03"
-
-
-class Terminal:
-    """A terminal emulator: what the user sees and types."""
-
-    def __init__(self) -> None:
-        self.master, self.slave = pty.openpty()
-        self.seen = b""
-        self.resize(24, 80)
-        self.original = termios.tcgetattr(self.slave)
-
-    def resize(self, rows: int, columns: int) -> None:
-        """Change the size of the window."""
-        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    def type(self, keys: bytes) -> None:
-        """Type something."""
-        os.write(self.master, keys)
-
-    def expect(self, text: bytes) -> bytes:
-        """Wait until something is seen; return what was seen up to there, and forget it."""
-        end = time.monotonic() + LIMIT
-        while text not in self.seen:
-            left = end - time.monotonic()
-            assert left > 0, f"{text!r} isn't in {self.seen!r}"
-            if select.select([self.master], [], [], left)[0]:
-                with contextlib.suppress(OSError):
-                    self.seen += os.read(self.master, 65536)
-        found, _, self.seen = self.seen.partition(text)
-        return found + text
-
-    @property
-    def is_raw(self) -> bool:
-        """Whether keys are passed on as bytes."""
-        return not termios.tcgetattr(self.slave)[3] & (termios.ICANON | termios.ECHO | termios.ISIG)
-
-    @property
-    def is_restored(self) -> bool:
-        """Whether the settings are those of the start."""
-        return termios.tcgetattr(self.slave) == self.original
-
-    def until(self, raw: bool) -> None:
-        """Wait until it is raw, or not."""
-        end = time.monotonic() + LIMIT
-        while self.is_raw != raw:
-            assert time.monotonic() < end
-            time.sleep(0.005)
-
-
-@pytest.fixture
-def terminal() -> Iterator[Terminal]:
-    """A terminal of the user's."""
-    found = Terminal()
-    yield found
-    os.close(found.slave)
-    os.close(found.master)
 
 
 @pytest.fixture

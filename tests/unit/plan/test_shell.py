@@ -175,7 +175,8 @@ class TestPlan:
         inside = script.partition("become() {")[2].partition("\n}")[0]
         words_of_commands = {line.split()[0] for line in commands(inside).splitlines()}
         assert words_of_commands <= {
-            "local", "echo", "TMOUT=0", "exec", "cd", "unset", "candidates=(/bin/true)", "status=127",
+            "local", "echo", "TMOUT=0", "exec", "cd", "unset", "candidates=(/bin/true)",
+            "status=127",
             "for", "if", "fi", "[[", "done", "printf", "exit",
         }  # fmt: skip
         assert script.index("remount,bind,ro") < script.index("bash -euc enter_root")

@@ -27,7 +27,7 @@ def make_file(a: Arguments, _: Facts) -> list[Piece]:
     return [
         here(
             f"[[ ! -e {path} ]] || fail {word(a.text('path') + ': exists')}",
-            f"printf {content(a.blob('data'))} >{path}",
+            f"(umask 077 && printf {content(a.blob('data'))} >{path})",
             f"made+=({path})",
             f"chmod {a.number('mode'):o} -- {path}",
         )
@@ -154,12 +154,17 @@ def exec(a: Arguments, _: Facts) -> list[Piece]:
         f"printf '%s\\n' {word(argv[0] + ': no such program, or none that can be executed')} >&2",
         'exit "$status"',
     ]
-    pieces = [Piece(INSIDE, tuple(lines))]
+    pieces = [
+        remark("a file that the kernel can't execute is taken by bash for a script of its own"),
+        Piece(INSIDE, tuple(lines)),
+    ]
     odd = [entry for entry in a.words("env") if "=" not in entry]
     if odd:
         pieces.insert(0, not_done(f"environment entries without '=': {' '.join(odd)}"))
     if not any(entry.startswith("SHLVL=") for entry in a.words("env")):
-        pieces.insert(0, remark("the program finds a variable SHLVL, which bash can't but set"))
+        pieces.insert(
+            0, remark("the program finds a variable SHLVL, which bash can't help setting")
+        )
     return pieces
 
 
