@@ -112,7 +112,8 @@ def test_terminal_of_the_container(run: Cloche, user: Users, terminal: Terminal)
     terminal.resize(33, 101)
     script = (
         "tty; stty size; echo $TERM; test -t 0 && test -t 1 && test -t 2 && echo streams;"
-        " echo to console >/dev/console; echo to tty >/dev/tty; ls /dev/pts; ps -o tty= -p 1; exit 5"
+        " echo to console >/dev/console; echo to tty >/dev/tty; ls /dev/pts; ps -o tty= -p 1;"
+        " exit 5"
     )
     session = user.start(run, "run", "-it", "host", "bash", "-c", script)
     expected = (

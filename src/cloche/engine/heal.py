@@ -22,9 +22,11 @@ import fcntl
 import os
 from typing import TYPE_CHECKING
 
-from cloche.errors import ClocheError, NotFound
+from cloche.errors import NotFound, Unavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from cloche.kernel.cgroup.layout import Layout
 
 _PATIENCE = 1.0

@@ -71,7 +71,8 @@ def stdio(a: Arguments, _: Facts) -> list[Piece]:
             lines += [f"exec {{{name}}}> >(exec cat >&{number})", "readers+=($!)"]
         else:
             lines.append(f"exec {{{name}}}{sign}&{number}")
-    return [*pieces, here(*lines, "export stdin stdout stderr")]
+    lines += ['streams=("$stdin" "$stdout" "$stderr")', "export stdin stdout stderr"]
+    return [*pieces, here(*lines)]
 
 
 def console(_a: Arguments, _: Facts) -> list[Piece]:
@@ -201,7 +202,5 @@ def supervise(a: Arguments, _: Facts) -> list[Piece]:
         "    status=0",
         '    wait "$launched" || status=$?',
         "done",
-        "exec {stdin}<&- {stdout}>&- {stderr}>&-",
-        '((${#readers[@]} == 0)) || wait "${readers[@]}"',
     ]
     return [here(*lines)]

@@ -43,9 +43,10 @@ cd /
 _UNDO = """\
 made=()     # what is removed at the end
 chain=()    # programs that each change their process and become the next
+streams=()  # file descriptors of the child's standard streams
 feeders=()  # processes that end with the script
-readers=()  # processes that the script waits for
-launched=   # the process that the child ends with
+readers=()  # processes that end once the streams are closed
+launched=   # the process that ends with the child
 status=125  # until the program has run
 
 remove_cgroup() {
@@ -65,10 +66,19 @@ remove_cgroup() {
 }
 
 undo() {
-    local index
+    local index fd
     set +e
-    [[ -z $launched ]] || kill -s KILL "$launched" 2>/dev/null
-    ((${#feeders[@]} == 0)) || kill "${feeders[@]}" 2>/dev/null
+    if [[ -n $launched ]]; then
+        kill -s KILL "$launched"
+        wait "$launched"
+    fi 2>/dev/null
+    for fd in "${streams[@]}"; do
+        exec {fd}>&-
+    done
+    if ((${#feeders[@]} + ${#readers[@]})); then
+        ((${#feeders[@]} == 0)) || kill "${feeders[@]}"
+        wait "${feeders[@]}" "${readers[@]}"
+    fi 2>/dev/null
     for ((index = ${#made[@]} - 1; index >= 0; index--)); do
         if [[ -e ${made[index]}/cgroup.procs ]]; then
             remove_cgroup "${made[index]}"
