@@ -257,6 +257,15 @@ class TestRootfs:
         cloche("run", "--rootfs", str(rootfs), "sh", "-c", "echo x > /kept", check=True)
         assert (rootfs / "kept").read_text() == "x\n"
 
+    def test_directory_is_made_in_a_root_that_is_read_only(
+        self, cloche: Cloche, rootfs: Path
+    ) -> None:
+        """A missing working directory is made before the root is closed."""
+        options = ("--read-only", "-w", "/new/place", "--rootfs", f"{rootfs}:O")
+        done = cloche("run", *options, "sh", "-c", "pwd; echo > x")
+        assert done.stdout == "/new/place\n"
+        assert "Read-only" in done.stderr
+
     def test_overlay(self, cloche: Cloche, rootfs: Path) -> None:
         """With :O nothing reaches the directory."""
         before = sorted(rootfs.rglob("*"))

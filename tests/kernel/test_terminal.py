@@ -19,6 +19,8 @@ pytestmark = [pytest.mark.needs("root", "userns")]
 
 CTRL_C, CTRL_D, CTRL_Z, CTRL_BACKSLASH = b"\x03", b"\x04", b"\x1a", b"\x1c"
 BASH = ("bash", "--norc", "--noprofile")
+RUNNING = "(echo ru''ns; exec sleep 100)"
+"""A job that says when it is in front: keys typed before that are the shell's."""
 WHO = pytest.mark.parametrize("who", ["cloche", "unprivileged", "subordinate"])
 
 
@@ -117,7 +119,7 @@ def test_terminal_of_the_container(run: Cloche, user: Users, terminal: Terminal)
     )
     session = user.start(run, "run", "-it", "host", "bash", "-c", script)
     expected = (
-        *("/dev/console", "33 101", "xterm", "streams", "to console", "to tty"),
+        *("/dev/pts/0", "33 101", "xterm", "streams", "to console", "to tty"),
         *("0  ptmx", "pts/0"),
     )
     for line in expected:
@@ -133,16 +135,16 @@ def test_job_control(run: Cloche, init: tuple[str, ...], user: Users, terminal: 
     session = user.start(run, "run", "-it", *init, "-e", "PS1=in> ", "host", *BASH)
     seen = terminal.expect(b"in> ")
     assert b"no job control" not in seen
-    session.line("sleep 100")
+    session.line(RUNNING, "runs\r\n")
     terminal.type(CTRL_C)
     terminal.expect(b"in> ")
     session.line("echo code $?", "code 130", "in> ")
-    session.line("sleep 100")
+    session.line(RUNNING, "runs\r\n")
     terminal.type(CTRL_Z)
     terminal.expect(b"Stopped")
-    session.line("bg", "sleep 100 &", "in> ")
+    session.line("bg", "sleep 100 )", "in> ")
     session.line("jobs", "Running", "in> ")
-    session.line("fg", "sleep 100")
+    session.line("fg", "sleep 100 )")
     terminal.type(CTRL_BACKSLASH)
     terminal.expect(b"Quit")
     terminal.type(CTRL_D)
@@ -154,7 +156,8 @@ def test_window_is_resized(shell: Session, terminal: Terminal) -> None:
     """The container's terminal follows the window, and its foreground program is told."""
     shell.line("trap 'echo now $(stty size)' WINCH; echo set", "set\r\n")
     terminal.resize(50, 120)
-    shell.line("", "now 50 120")
+    terminal.type(b"\r")
+    terminal.expect(b"now 50 120\r\n")
     terminal.type(CTRL_D)
     assert shell.wait() == 0
 
@@ -188,7 +191,7 @@ def test_much_output(user: Users, cloche: Cloche, terminal: Terminal) -> None:
 def test_terminal_without_input(user: Users, cloche: Cloche, terminal: Terminal) -> None:
     """-t alone gives a terminal that nothing is typed into; the user's isn't raw."""
     session = user.start(cloche, "run", "-t", "host", "sh", "-c", "tty; sleep 0.1; stty size")
-    terminal.expect(b"/dev/console\r\n")
+    terminal.expect(b"/dev/pts/0\r\n")
     assert not terminal.is_raw
     terminal.expect(b"24 80\r\n")
     assert session.wait() == 0

@@ -46,7 +46,7 @@ def run(options: RunOptions) -> NoReturn:
     here = places()
     features = host.detect()
     heal(here.state, features.cgroups)
-    prepared = prepare(options, features, here)
+    prepared = prepare(options, features, here, _stdio(options))
     flags = 0
     if options.trace:
         flags |= wire.TIME_STEPS | wire.REPORT_ALWAYS
@@ -54,11 +54,20 @@ def run(options: RunOptions) -> NoReturn:
 
 
 def plan(options: RunOptions) -> Plan:
-    """Return the plan that ``run`` would carry out, without carrying it out."""
-    return prepare(options, host.detect(), places()).plan
+    """Return the plan that ``run`` would carry out, without carrying it out.
+
+    The streams that whoever explains has aren't those that the container will get.
+    """
+    stdin = STDIO_PIPE if options.interactive else STDIO_NULL
+    stdio = (stdin, STDIO_PIPE, STDIO_PIPE)
+    if options.terminal:
+        stdio = (STDIO_TERMINAL, STDIO_TERMINAL, STDIO_TERMINAL)
+    return prepare(options, host.detect(), places(), stdio).plan
 
 
-def prepare(options: RunOptions, features: Features, here: Places) -> Prepared:
+def prepare(
+    options: RunOptions, features: Features, here: Places, stdio: tuple[int, int, int]
+) -> Prepared:
     """Look up what the options name, and compile.
 
     Raises InvalidArgument, NotFound, Unsupported and their like before anything is changed.
@@ -73,7 +82,7 @@ def prepare(options: RunOptions, features: Features, here: Places) -> Prepared:
         id=identifier,
         state=here.state,
         name=options.name,
-        stdio=_stdio(options),
+        stdio=stdio,
         timeout_ms=options.timeout_ms,
     )
     spec = container.spec(

@@ -58,6 +58,8 @@ def _usual(mount: Mount, options: RunOptions) -> list[Mount]:
     path = mount["destination"]
     if path == defaults.SHM and options.ipc == NONE:
         return []
+    if path == "/dev/mqueue" and options.ipc == HOST and not os.path.isdir(path):
+        return []
     if path == defaults.SHM and options.ipc == HOST:
         return [_bind(path, path)]
     if path.startswith("/sys") and options.privileged:

@@ -84,6 +84,7 @@ def compile(spec: Spec, features: Features, launch: Launch) -> Plan:
     plan += root.enter(facts)
     plan += privileges.limits(facts)
     plan += process.settle(facts)
+    plan += root.close(facts)
     plan += privileges.drop(facts)
     plan += process.start(facts)
     plan += privileges.filters_at_the_end(facts)

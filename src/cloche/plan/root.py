@@ -138,7 +138,6 @@ def enter(situation: Situation) -> list[Step]:
                 why="how mounts made in the container spread there",
             )
         )
-    plan += _root_attributes(situation)
     return plan
 
 
@@ -155,7 +154,8 @@ def _sysctls(situation: Situation) -> list[Step]:
     return plan
 
 
-def _root_attributes(situation: Situation) -> list[Step]:
+def close(situation: Situation) -> list[Step]:
+    """Take from the root what the container isn't to have, after the last thing is made in it."""
     plan = []
     if situation.spec.get("root", {}).get("readonly", False):
         plan.append(
