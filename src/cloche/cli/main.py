@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _dispatch(arguments)
         sys.stdout.flush()
     except ClocheError as error:
-        _tell(error.message, error.hint)
+        output.tell_error(error.message, error.hint)
         return _failed()
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         output.drop(sys.stdout)
         name = f"{error.filename}: " if error.filename else ""
-        _tell(f"{name}{(error.strerror or str(error)).lower()}", "")
+        output.tell_error(f"{name}{(error.strerror or str(error)).lower()}")
         return _failed()
     return code
 
@@ -124,16 +124,3 @@ def _failed() -> int:
 
         traceback.print_exc()
     return FAILED
-
-
-def _tell(message: str, hint: str) -> None:
-    output.tell(f"cloche: {_printable(message)}\n")
-    if hint:
-        output.tell(f"hint: {_printable(hint)}\n")
-
-
-def _printable(text: str) -> str:
-    """Escape control characters: a name in a message must not command the terminal."""
-    return "".join(
-        letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text
-    )

@@ -34,6 +34,20 @@ def tell(text: str) -> None:
         drop(sys.stderr)
 
 
+def tell_error(message: str, hint: str = "") -> None:
+    """Write an error and what to do about it to standard error."""
+    tell(f"cloche: {_printable(message)}\n")
+    if hint:
+        tell(f"hint: {_printable(hint)}\n")
+
+
+def _printable(text: str) -> str:
+    """Escape control characters: a name in a message must not command the terminal."""
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text
+    )
+
+
 def drop(stream: TextIO) -> None:
     """Have a stream swallow what it still holds: the interpreter writes that at exit, or fails."""
     try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from cloche.cli.output import tell
+from cloche.cli.output import tell, tell_error
 from cloche.plan import wire
 from cloche.plan.explain import as_text
 from cloche.runtime import failure, records
@@ -27,14 +27,12 @@ def main(argv: list[str]) -> int:
             tell(_summary(found))
     if found.failure is not None and found.failure.call == "signal":
         name = found.failure.path
-        tell(f"cloche: stopped by {name} before the container had started\n")
+        tell_error(f"stopped by {name} before the container had started")
     elif found.failure is not None:
         error = failure.error(plan, found.failure)
-        tell(f"cloche: {error.message}\n")
-        if error.hint:
-            tell(f"hint: {error.hint}\n")
+        tell_error(error.message, error.hint)
     if found.timed_out:
-        tell("cloche: the container was killed at its time limit\n")
+        tell_error("the container was killed at its time limit")
     return code
 
 

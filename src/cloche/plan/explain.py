@@ -35,7 +35,7 @@ def as_text(plan: Plan, durations: Durations | None = None, *, width: int = 100)
     """Return the steps by wall, each with what it does, why, and its manual page.
 
     The numbers are the order in which the steps run; with durations each has its microseconds
-    and each wall a total.  The container's id is shortened to its first 12 digits.
+    and each wall a total, the wait for the container's end left out.  The container's id is shortened to its first 12 digits.
     """
     lines = []
     identifier = container_id(plan)
@@ -45,16 +45,17 @@ def as_text(plan: Plan, durations: Durations | None = None, *, width: int = 100)
         ]
         if not members:
             continue
+        count = "1 step" if len(members) == 1 else f"{len(members)} steps"
         total = ""
         if durations is not None:
-            total = f", {_sum(durations, [number for number, _ in members]):.0f} us"
-        lines.append(f"{wall}: {QUESTIONS[wall]} ({len(members)} steps{total})")
+            total = f", {_sum(plan, durations, [number for number, _ in members]):.0f} us"
+        lines.append(f"{wall}: {QUESTIONS[wall]} ({count}{total})")
         for number, step in members:
             lines += _lines(number, step, durations, width, identifier)
         lines.append("")
     if durations is not None:
         ran = sum(duration is not None for duration in durations)
-        total = f"{_sum(durations, range(len(plan.steps))):.0f} us"
+        total = f"{_sum(plan, durations, range(len(plan.steps))):.0f} us"
         lines.append(f"total: {total} in {ran} of {len(plan.steps)} steps")
     return "\n".join(lines).rstrip() + "\n"
 
@@ -98,7 +99,7 @@ def as_json(plan: Plan, durations: Durations | None = None) -> str:
         members = [number for number, step in enumerate(plan.steps) if step.operation.wall == wall]
         walls[wall] = {"steps": len(members)}
         if durations is not None:
-            walls[wall]["microseconds"] = _sum(durations, members)
+            walls[wall]["microseconds"] = _sum(plan, durations, members)
     return json.dumps({"steps": steps, "walls": walls}, indent=2) + "\n"
 
 
@@ -134,5 +135,13 @@ def _wrap(text: str, first: str, rest: str, width: int) -> list[str]:
     return [*lines, line]
 
 
-def _sum(durations: Durations, numbers: Sequence[int]) -> float:
-    return sum(durations[number] or 0 for number in numbers) / 1000
+def _sum(plan: Plan, durations: Durations, numbers: Sequence[int]) -> float:
+    """Return the microseconds of some steps; to wait for the container isn't the start's time."""
+    return (
+        sum(
+            durations[number] or 0
+            for number in numbers
+            if plan.steps[number].operation.name != "supervise"
+        )
+        / 1000
+    )

@@ -58,7 +58,18 @@ class TestGroups:
 
     @pytest.mark.parametrize(
         "device",
-        ["c 1 1", "c 1 2", "c 1 4", "c 1 11", "c 4 0", "c 5 3", "c 10 200", "c 10 229", "b 254 0", "b 7 0"],
+        [
+            "c 1 1",
+            "c 1 2",
+            "c 1 4",
+            "c 1 11",
+            "c 4 0",
+            "c 5 3",
+            "c 10 200",
+            "c 10 229",
+            "b 254 0",
+            "b 7 0",
+        ],
     )
     def test_device_that_is_made(self, cloche: Cloche, attack: Attack, device: str) -> None:
         """A node of the host's memory, disk, log or tunnel can be made, but not opened."""

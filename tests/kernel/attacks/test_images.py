@@ -23,7 +23,7 @@ def lead_to(image: Path, name: str, target: str) -> None:
 
 
 @OVERLAY
-@pytest.mark.parametrize("name", ["proc", "sys", "dev", "etc", "tmp", "sys/fs", "dev/pts", "dev/shm"])
+@pytest.mark.parametrize("name", ["proc", "sys", "dev", "etc", "sys/fs", "dev/pts"])
 @pytest.mark.parametrize("how", ["outside", "inside", "up", "proc", "loop", "file", "fifo"])
 def test_place_of_a_mount(
     cloche: Cloche, image: Path, treasure: Treasure, name: str, how: str, suffix: str
@@ -47,7 +47,7 @@ def test_place_of_a_mount(
         (image / name).parent.mkdir(exist_ok=True)
         (os.mkfifo if how == "fifo" else Path.touch)(image / name)
     command = (
-        "for file in /proc/kcore /proc/keys /proc/timer_list; do sh -c \"cat < $file\"; done;"
+        'for file in /proc/kcore /proc/keys /proc/timer_list; do sh -c "cat < $file"; done;'
         " ls -A /sys/firmware; echo '|/bad' > /proc/sys/kernel/core_pattern; ls /dev"
     )
     pattern = Path("/proc/sys/kernel/core_pattern").read_text()
@@ -60,7 +60,9 @@ def test_place_of_a_mount(
 
 @OVERLAY
 @pytest.mark.parametrize("name", ["null", "console", "ptmx", "tty", "fd", "pts"])
-def test_name_in_dev(cloche: Cloche, image: Path, treasure: Treasure, name: str, suffix: str) -> None:
+def test_name_in_dev(
+    cloche: Cloche, image: Path, treasure: Treasure, name: str, suffix: str
+) -> None:
     """Names in the image's /dev are hidden by a new one, whatever they are (CVE-2025-31133)."""
     lead_to(image, f"dev/{name}", str(treasure.path / "file"))
     script = "echo x > /dev/null; sh -c 'cat /proc/keys'; ls /dev/"
@@ -128,7 +130,7 @@ def test_accounts(cloche: Cloche, image: Path, kind: str, name: str) -> None:
     elif kind == "directory":
         path.mkdir()
     elif kind == "nul":
-        path.write_bytes(b"some:x:7:7:\0:/h\0me:/bin/sh\n\0\n:::\nroot\n")
+        path.write_bytes(b"some\0:x:7:7:\0:/h\0me:/bin/sh\n\0\n:::\nroot\n")
     else:
         path.symlink_to(name)
     user = "some" if name == "passwd" else "0:some"
@@ -144,16 +146,14 @@ def test_names_of_the_host_are_not_looked_up(cloche: Cloche, image: Path) -> Non
         assert cloche("run", "-u", user, "--rootfs", str(image), "sh").returncode == 125
 
 
-def test_device_in_the_image(cloche: Cloche, image: Path, attacker: Path) -> None:
+def test_device_in_the_image(cloche: Cloche, image: Path) -> None:
     """A node of the host's memory or disk in the image or a volume can't be opened."""
     for directory in (image, image / "volume"):
         directory.mkdir(exist_ok=True)
         os.mknod(directory / "mem", 0o020666, os.makedev(1, 1))
         os.mknod(directory / "disk", 0o060666, os.makedev(254, 0))
     script = "for file in /mem /disk /v/mem /v/disk; do /attacker open r $file; done"
-    done = cloche(
-        *("run", "-v", f"{image}/volume:/v", "--rootfs", str(image), "sh", "-c", script), check=True
-    )
+    done = cloche("run", "-v", f"{image}/volume:/v", "--rootfs", str(image), "sh", "-c", script)
     assert done.stdout.split() == ["EPERM"] * 4
 
 

@@ -171,7 +171,9 @@ def test_files_of_others(run: Cloche, workspace: Path) -> None:
     assert done.stdout == "0\n"
     assert closed.read_text() == "of root"
     assert closed.stat().st_mode & 0o7777 == 0o600
-    done = run("run", "-v", "/etc:/v", "host", "sh", "-c", "cat /v/shadow /v/gshadow; ls /v/ssl/private")
+    done = run(
+        "run", "-v", "/etc:/v", "host", "sh", "-c", "cat /v/shadow /v/gshadow; ls /v/ssl/private"
+    )
     assert done.stdout == ""
 
 
