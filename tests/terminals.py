@@ -11,7 +11,7 @@ import struct
 import termios
 import time
 
-LIMIT = 15.0
+LIMIT = 5.0
 """Seconds that a test waits for something to be seen."""
 
 

@@ -35,7 +35,8 @@ def as_text(plan: Plan, durations: Durations | None = None, *, width: int = 100)
     """Return the steps by wall, each with what it does, why, and its manual page.
 
     The numbers are the order in which the steps run; with durations each has its microseconds
-    and each wall a total, the wait for the container's end left out.  The container's id is shortened to its first 12 digits.
+    and each wall a total, the wait for the container's end left out.  The container's id is
+    shortened to its first 12 digits.
     """
     lines = []
     identifier = container_id(plan)
