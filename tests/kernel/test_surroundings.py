@@ -225,7 +225,7 @@ class TestStreams:
         with subprocess.Popen(argv, env=cloche.environ, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             time.sleep(0.2)  # the pipes are full, the container waits
-            while chunk := process.stdout.read1(1 << 20):
+            while chunk := process.stdout.read(1 << 20):
                 received += len(chunk)
         assert (received, process.returncode) == (size, 0)
 
@@ -303,6 +303,7 @@ class TestLimits:
             env=cloche.environ,
             capture_output=True,
             text=True,
+            check=False,
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)),
         )
         assert done.returncode == 125

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.needs("root", "userns")]
 
 CTRL_C, CTRL_D, CTRL_Z, CTRL_BACKSLASH = b"\x03", b"\x04", b"\x1a", b"\x1c"
 BASH = ("bash", "--norc", "--noprofile")
-RUNNING = "(echo ru''ns; exec sleep 100)"
+RUNNING = """sh -c "echo ru''ns; exec sleep 100\""""
 """A job that says when it is in front: keys typed before that are the shell's."""
 WHO = pytest.mark.parametrize("who", ["cloche", "unprivileged", "subordinate"])
 
@@ -37,7 +37,7 @@ class Session:
             stdout=terminal.slave,
             stderr=terminal.slave,
             start_new_session=True,
-            preexec_fn=terminal.own,
+            preexec_fn=terminal.own,  # noqa: PLW1509  the tests have one thread
             user=run.user.uid if run.user else None,
             group=run.user.gid if run.user else None,
             extra_groups=[] if run.user else None,
@@ -142,9 +142,9 @@ def test_job_control(run: Cloche, init: tuple[str, ...], user: Users, terminal: 
     session.line(RUNNING, "runs\r\n")
     terminal.type(CTRL_Z)
     terminal.expect(b"Stopped")
-    session.line("bg", "sleep 100 )", "in> ")
+    session.line("bg", "sleep 100", "in> ")
     session.line("jobs", "Running", "in> ")
-    session.line("fg", "sleep 100 )")
+    session.line("fg", "sleep 100")
     terminal.type(CTRL_BACKSLASH)
     terminal.expect(b"Quit")
     terminal.type(CTRL_D)

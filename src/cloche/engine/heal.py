@@ -99,9 +99,12 @@ def _forget_names(names: str, ids: Container[str]) -> None:
 def _remove(directory: str, fd: int, layout: Layout) -> bool:
     """Remove what is left of a dead launcher's container; return whether all of it is gone."""
     try:
+        id = os.path.basename(directory)
         path = _read(CGROUP_FILE, fd)
-        if not (path and _remove_cgroup(path, layout)):
-            _kill_users(os.path.basename(directory))
+        # Half a path, from a launcher that was killed as it wrote, is that of all containers.
+        is_own = os.path.basename(path) == id and ".." not in path.split("/")
+        if not (is_own and _remove_cgroup(path, layout)):
+            _kill_users(id)
         for name in sorted(os.listdir(fd), key=lambda name: name == CGROUP_FILE):
             try:
                 os.unlink(name, dir_fd=fd)

@@ -137,8 +137,8 @@ static int do_call(char **argv)
     long values[7] = {0};
     for (int i = 0; i < 7 && argv[i]; i++)
         values[i] = number(argv[i]);
-    return tell("", syscall(values[0], values[1], values[2], values[3], values[4], values[5],
-                            values[6]));
+    return tell(
+        "", syscall(values[0], values[1], values[2], values[3], values[4], values[5], values[6]));
 }
 
 #ifdef __x86_64__
@@ -177,7 +177,8 @@ static int do_process(char **argv)
     tell("signal", kill(pid, 0));
     tell("trace", ptrace(PTRACE_SEIZE, pid, 0, 0));
     tell("read", process_vm_readv(pid, &own, 1, &other, 1, 0));
-    const char *const names[] = {"environ", "mem", "root/etc/shadow", "cwd", "exe", "fd/0", "ns/mnt"};
+    const char *const names[] = {"environ", "mem",  "root/etc/shadow", "cwd",
+                                 "exe",     "fd/0", "ns/mnt"};
     for (unsigned i = 0; i < sizeof names / sizeof *names; i++) {
         snprintf(path, sizeof path, "/proc/%d/%s", pid, names[i]);
         tell(names[i], open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY));
@@ -256,7 +257,7 @@ static int do_chroot(char **argv)
 }
 
 // swap ONE OTHER: exchange two names until killed
-static int do_swap(char **argv)
+__attribute__((noreturn)) static int do_swap(char **argv)
 {
     puts("swapping");
     fflush(stdout);

@@ -71,9 +71,9 @@ class TestRaces:
             (image / directory).mkdir()
         swapper.start(name, "decoy")
         script = (
-            "exec 2>/dev/null; for place in proc sys decoy; do cd /$place; ls -A firmware acpi scsi;"
-            " sh -c 'cat < keys'; sh -c 'cat < timer_list'; echo '|/bad' > sys/kernel/core_pattern;"
-            " done; true"
+            "exec 2>/dev/null; for place in proc sys decoy; do cd /$place;"
+            " ls -A firmware acpi scsi; sh -c 'cat < keys'; sh -c 'cat < timer_list';"
+            " echo '|/bad' > sys/kernel/core_pattern; done; true"
         )
         pattern = Path("/proc/sys/kernel/core_pattern").read_text()
         for _ in range(STARTS):

@@ -180,8 +180,8 @@ def test_files_are_closed_to_others(cloche: Cloche) -> None:
         process.stdout.readline()
         (directory,) = (cloche.state / "containers").iterdir()
         script = (
-            f"ls {cloche.state} {cloche.state}/containers {directory}; cat {directory}/hosts;"
-            f" cat /proc/{process.pid}/environ; ls /proc/{process.pid}/fd; cat /proc/{process.pid}/mem"
+            f"ls {directory}; cat {directory}/hosts {directory}/cgroup;"
+            f" cd /proc/{process.pid}; cat environ mem; ls fd"
         )
         become = ["setpriv", f"--reuid={OTHER}", f"--regid={OTHER}", "--clear-groups"]
         done = cloche.run([*become, "sh", "-c", script])

@@ -287,8 +287,10 @@ def test_devices_stay_closed_without_device_cgroup(
     assert not int(str(only(plan, "bounding_set").argument("keep"))) & mknod
     attributes = {step.argument("dest"): step for step in every(plan, "mount_attributes")}
     assert attributes["/"].argument("set") == flags.MOUNT_ATTR_NODEV
+    assert attributes["/"].argument("recursive")
     (volume,) = (step for step in every(plan, "bind") if step.argument("dest") == "/v")
     assert volume.argument("set") == flags.MOUNT_ATTR_NODEV
+    assert volume.argument("set_recursive") == flags.MOUNT_ATTR_NODEV
     (dev,) = (step for step in every(plan, "mount") if step.argument("dest") == "/dev")
     assert not int(str(dev.argument("attributes"))) & flags.MOUNT_ATTR_NODEV
 
