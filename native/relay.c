@@ -33,13 +33,21 @@ int relay_reopen(int stream, int mode)
     return fd < 0 ? stream : fd;
 }
 
+// How much can be written at once without waiting for a reader. A file has none.
+static size_t chunk_for(int to)
+{
+    struct stat status;
+    bool waits = to <= STDERR_FILENO && fstat(to, &status) == 0 && !S_ISREG(status.st_mode);
+    return waits ? PIPE_BUF : RELAY_BUFFER;
+}
+
 void relay_begin(struct relay *relay, int from, int to)
 {
     relay->from = from;
     relay->to = to;
     relay->to_terminal = false;
     relay->left = SIZE_MAX;
-    relay->chunk = to <= STDERR_FILENO ? PIPE_BUF : RELAY_BUFFER;
+    relay->chunk = chunk_for(to);
     relay->begin = 0;
     relay->end = 0;
     relay->last = '\n';

@@ -7,6 +7,7 @@ import hashlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,8 +20,19 @@ pytestmark = [pytest.mark.needs("root", "userns")]
 
 CTRL_C, CTRL_D, CTRL_Z, CTRL_BACKSLASH = b"\x03", b"\x04", b"\x1a", b"\x1c"
 BASH = ("bash", "--norc", "--noprofile")
-RUNNING = """sh -c "echo ru''ns; exec sleep 100\""""
-"""A job that says when it is in front: keys typed before that are the shell's."""
+JOB = """
+import os
+from signal import *
+signal(SIGINT, SIG_DFL)
+signal(SIGCONT, lambda *_: os.write(1, b"goes on\\n"))
+os.write(1, b"runs\\n")
+while True:
+    pause()
+"""
+"""A job that says when it is in front: keys that are typed before are the shell's.
+
+It doesn't fork: a shell that is stopped in the middle of vfork(2) never is, for its own shell.
+"""
 WHO = pytest.mark.parametrize("who", ["cloche", "unprivileged", "subordinate"])
 
 
@@ -53,10 +65,12 @@ class Session:
 
     def wait(self) -> int:
         """Return the exit code, reading what is still shown meanwhile."""
-        while True:
+        end = time.monotonic() + LIMIT
+        while time.monotonic() < end:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 return self.process.wait(0.01)
             self.terminal.drain()
+        raise AssertionError(f"it doesn't end, but shows {self.terminal.seen!r}")
 
     def end(self) -> None:
         """Kill what is left."""
@@ -130,23 +144,32 @@ def test_terminal_of_the_container(run: Cloche, user: Users, terminal: Terminal)
 
 @WHO
 @pytest.mark.parametrize("init", [(), ("--init",)])
-def test_job_control(run: Cloche, init: tuple[str, ...], user: Users, terminal: Terminal) -> None:
+def test_job_control(
+    run: Cloche, init: tuple[str, ...], user: Users, terminal: Terminal, workspace: Path
+) -> None:
     """Ctrl-C, Ctrl-Z, fg and bg work in the container's shell, under an init too."""
-    session = user.start(run, "run", "-it", *init, "-e", "PS1=in> ", "host", *BASH)
+    (workspace / "job").write_text(JOB)
+    options = ("-it", *init, "-e", "PS1=in> ", "-v", f"{workspace}/job:/job")
+    session = user.start(run, "run", *options, "host", *BASH)
     seen = terminal.expect(b"in> ")
     assert b"no job control" not in seen
-    session.line(RUNNING, "runs\r\n")
+    session.line("python3 /job", "runs\r\n")
     terminal.type(CTRL_C)
     terminal.expect(b"in> ")
-    session.line("echo code $?", "code 130", "in> ")
-    session.line(RUNNING, "runs\r\n")
+    session.line("echo code $?", "code 130\r\n", "in> ")
+    session.line("python3 /job", "runs\r\n")
     terminal.type(CTRL_Z)
     terminal.expect(b"Stopped")
-    session.line("bg", "sleep 100", "in> ")
+    session.line("bg", "goes on\r\n")
     session.line("jobs", "Running", "in> ")
-    session.line("fg", "sleep 100")
+    session.line("kill %1; wait %1; echo code $?", "code 143\r\n", "in> ")
+    session.line("python3 /job", "runs\r\n")
+    terminal.type(CTRL_Z)
+    terminal.expect(b"Stopped")
+    session.line("fg", "goes on\r\n")
     terminal.type(CTRL_BACKSLASH)
     terminal.expect(b"Quit")
+    terminal.expect(b"in> ")
     terminal.type(CTRL_D)
     session.wait()
     assert terminal.is_restored
@@ -158,6 +181,7 @@ def test_window_is_resized(shell: Session, terminal: Terminal) -> None:
     terminal.resize(50, 120)
     terminal.type(b"\r")
     terminal.expect(b"now 50 120\r\n")
+    terminal.expect(b"in> ")
     terminal.type(CTRL_D)
     assert shell.wait() == 0
 
@@ -191,9 +215,9 @@ def test_much_output(user: Users, cloche: Cloche, terminal: Terminal) -> None:
 def test_terminal_without_input(user: Users, cloche: Cloche, terminal: Terminal) -> None:
     """-t alone gives a terminal that nothing is typed into; the user's isn't raw."""
     session = user.start(cloche, "run", "-t", "host", "sh", "-c", "tty; sleep 0.1; stty size")
-    terminal.expect(b"/dev/pts/0\r\n")
+    terminal.expect(b"/dev/pts/0\r")
     assert not terminal.is_raw
-    terminal.expect(b"24 80\r\n")
+    terminal.expect(b"24 80\r")
     assert session.wait() == 0
 
 
@@ -325,7 +349,7 @@ def test_suspended_from_outside(host_shell: Session, terminal: Terminal) -> None
 
 def test_pipeline_in_the_foreground(host_shell: Session, terminal: Terminal) -> None:
     """In a pipeline with -i it reads the terminal, as the foreground job that it is."""
-    host_shell.line("cloche run -i host cat | tr a-z A-Z; echo done")
+    host_shell.line("cloche run -i host sh -c 'echo up; cat' | tr a-z A-Z; echo done", "UP")
     terminal.type(b"some text\r")
     terminal.type(CTRL_D)
     terminal.expect(b"SOME TEXT\r\ndone")

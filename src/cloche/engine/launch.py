@@ -136,7 +136,8 @@ def _stdio(options: RunOptions) -> tuple[int, int, int]:
                 "-t wants a terminal and standard input isn't one",
                 hint="leave out -t when input comes from a pipe or file",
             )
-        return (STDIO_TERMINAL, STDIO_TERMINAL, STDIO_TERMINAL)
+        typed = STDIO_TERMINAL if options.interactive else STDIO_NULL
+        return (typed, STDIO_TERMINAL, STDIO_TERMINAL)
     stdin = _stream(0) if options.interactive else STDIO_NULL
     return (stdin, _stream(1), _stream(2))
 

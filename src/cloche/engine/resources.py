@@ -38,7 +38,12 @@ def resources(options: RunOptions, given: list[devices.Found], features: Feature
 def _device_rules(
     options: RunOptions, given: list[devices.Found], features: Features
 ) -> list[DeviceRule]:
-    """Return the rules of access; the usual ones only where the machine can enforce rules."""
+    """Return the rules of access; the usual ones only where the machine can enforce rules.
+
+    That everything is allowed is said everywhere: without rules the plan keeps nodes from opening.
+    """
+    if options.privileged:
+        return [{"allow": True, "access": "rwm"}]
     asked: list[DeviceRule] = []
     for rule in options.device_rules:
         entry: DeviceRule = {"allow": True, "access": rule.access}
@@ -53,8 +58,6 @@ def _device_rules(
         asked.append(entry)
     if not (asked or features.cgroups.devices_enforceable):
         return []
-    if options.privileged:
-        return [{"allow": True, "access": "rwm"}]
     return [*defaults.device_rules(), *(found.rule() for found in given), *asked]
 
 

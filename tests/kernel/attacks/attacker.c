@@ -192,6 +192,10 @@ static int do_memory(char **argv)
     char path[64], line[512];
     snprintf(path, sizeof path, "/proc/%s/maps", argv[0]);
     FILE *maps = fopen(path, "r");
+    for (int i = 0; !maps && i < 100; i++) { // an init is closed until it has forgotten everything
+        usleep(10000);
+        maps = fopen(path, "r");
+    }
     snprintf(path, sizeof path, "/proc/%s/mem", argv[0]);
     int memory = open(path, O_RDONLY);
     if (!maps || memory < 0)

@@ -115,6 +115,20 @@ def test_unprivileged(spec: Any, features: Features, launch: Launch) -> None:
     assert last.argument("set_groups") == 0
 
 
+def test_directory_is_closed_to_users_of_the_host(
+    spec: Any, features: Features, launch: Launch
+) -> None:
+    """Only a root inside that is another user outside gets through the container's directory."""
+
+    def mode(features: Features) -> object:
+        return only(compile(spec, features, launch), "lock").argument("mode")
+
+    assert mode(features) == 0o700
+    with_own_user(spec)
+    assert mode(unprivileged(features)) == 0o700
+    assert mode(features) == 0o711
+
+
 def test_own_groups_cannot_be_set_without_range(
     spec: Any, features: Features, launch: Launch
 ) -> None:
@@ -143,7 +157,7 @@ def test_host_namespaces_in_user_namespace(spec: Any, features: Features, launch
     for path in ("/proc", "/sys", "/dev/mqueue"):
         assert binds[path].argument("source") == path
         assert binds[path].argument("recursive") == 1
-    assert binds["/sys"].argument("set") == flags.MOUNT_ATTR_RDONLY
+    assert binds["/sys"].argument("set_recursive") == flags.MOUNT_ATTR_RDONLY
 
 
 def test_joined_namespaces(spec: Any, features: Features, launch: Launch) -> None:

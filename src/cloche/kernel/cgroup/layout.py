@@ -125,10 +125,12 @@ def detect(proc: str = "/proc/self") -> Layout:
                 continue  # a named hierarchy, such as systemd's of v1, limits nothing
         own = _own_directory(mount, paths.get(controllers, ""))
         known = found.get(controllers)
-        if known is None or not known.base:
-            found[controllers] = (
-                _v1(mount.path, own, controllers) if controllers else _v2(mount.path, own)
-            )
+        if known is not None and (known.base or (known.own and not own)):
+            # Not every mount shows groups: systemd binds single files (memory.pressure).
+            continue
+        found[controllers] = (
+            _v1(mount.path, own, controllers) if controllers else _v2(mount.path, own)
+        )
     return _describe(tuple(found.values()))
 
 
