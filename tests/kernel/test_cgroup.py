@@ -252,7 +252,8 @@ def test_the_quota_is_kept(machine: Layout, make: Make) -> None:
     program = """
 import time
 begun = time.monotonic()
-while time.process_time() < 0.1:
+end = time.process_time() + 0.1
+while time.process_time() < end:
     pass
 print(time.monotonic() - begun)
 """
