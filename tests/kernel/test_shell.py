@@ -18,7 +18,8 @@ PROBES = {
     # Without the ids of mounts and devices, which count up.
     "mounts": "sed 's/^[0-9]* [0-9]* [0-9]*:[0-9]* //' /proc/self/mountinfo",
     "namespaces": "for kind in /proc/self/ns/*; do readlink $kind; done",
-    "status": "grep -E '^(Uid|Gid|Groups|Cap.*|NoNewPrivs|Umask|SigBlk|SigIgn):' /proc/self/status",
+    # Not SigIgn: what a shell finds ignored it can't reset, and make(1) ignores signals 32 and 33.
+    "status": "grep -E '^(Uid|Gid|Groups|Cap.*|NoNewPrivs|Umask|SigBlk):' /proc/self/status",
     "limits": "cat /proc/self/limits /proc/self/oom_score_adj",
     "ids": "cat /proc/self/uid_map /proc/self/gid_map /proc/self/setgroups",
     "names": "hostname; cat /proc/sys/kernel/domainname",
