@@ -1,5 +1,6 @@
 """The small grammars of option values."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from cloche.engine import values
 from cloche.engine.values import DeviceRate, DeviceRequest, DeviceRule, Ulimit
-from cloche.errors import ClocheError, InvalidArgument
+from cloche.errors import ClocheError, InvalidArgument, NotFound
 
 MiB = 1 << 20
 
@@ -255,3 +256,15 @@ def test_any_text_is_judged(parse: Any, text: str) -> None:
         parse(text)
     except ClocheError:
         pass
+
+
+def test_relative_path_where_the_directory_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path that is relative to nothing is an error; an absolute one isn't."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert values.absolute("/a//b/../c") == "/a/c"
+    with pytest.raises(NotFound, match="x: the current directory doesn't exist any more"):
+        values.absolute("x")

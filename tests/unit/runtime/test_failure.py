@@ -43,6 +43,7 @@ def _elf(machine: int, interpreter: bytes) -> bytes:
         (errno.ENOEXEC, b"", "an empty file"),
         (errno.ENOEXEC, b"hello", "neither a script"),
         (errno.E2BIG, b"", "too long"),
+        (errno.E2BIG, b"\x7fELF", "too long"),
         (errno.ENOENT, b"#!/bin/sh\r\necho\r\n", "carriage return"),
         (errno.ENOENT, b"#!/opt/nope -x\n", "interpreter /opt/nope isn't there"),
         (errno.ENOENT, b"#!\n", "names no interpreter"),
