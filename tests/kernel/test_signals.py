@@ -125,12 +125,19 @@ def test_init_ends_with_its_program(cloche: Cloche) -> None:
 
 def test_stop_and_continue(cloche: Cloche) -> None:
     """SIGTSTP and SIGCONT reach the container, and stop and continue the command itself."""
-    counter = "import signal, time\nprint('ready', flush=True)\n"
-    counter += "signal.signal(signal.SIGCONT, lambda *_: exit(12))\nwhile True: time.sleep(60)"
-    with running(cloche, "--init", "host", "python3", "-c", counter) as process:
+    script = "import signal, time\nsignal.signal(signal.SIGCONT, lambda *_: exit(12))\n"
+    script += "print('ready', flush=True)\nwhile True: time.sleep(60)"
+    argv = [str(cloche.executable), "run", "--init", "host", "python3", "-c", script]
+    # In a process group of its own, since an orphaned one, as the tests' may be, can't be stopped.
+    with subprocess.Popen(
+        argv, env=cloche.environ, stdout=subprocess.PIPE, text=True, process_group=0
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
         process.send_signal(signal.SIGTSTP)
-        # Whether it is stopped depends on its process group, which is orphaned in some places.
-        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOHANG | os.WNOWAIT | os.WEXITED)
+        stopped = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED)
+        assert stopped is not None
+        assert (stopped.si_code, stopped.si_status) == (os.CLD_STOPPED, signal.SIGTSTP)
         process.send_signal(signal.SIGCONT)
         assert process.wait(20) == 12
 
