@@ -41,7 +41,7 @@ def _plan(root: Path, directory: Path, program: bytes) -> Plan:
     spec["annotations"] = {ROOT_ANNOTATION: "overlay"}
     launch = Launch(
         CONTAINER,
-        str(directory / "state"),
+        str(directory / "state" / CONTAINER),
         stdio=(STDIO_INHERIT, STDIO_INHERIT, STDIO_INHERIT),
         seccomp=program,
     )

@@ -39,6 +39,36 @@ static bool host_is_alive(const struct run *run)
     return poll(&baton, 1, 0) == 0;
 }
 
+// Whether execve(2) would take a file, as far as can be told without: sets errno.
+static bool is_executable(const char *path)
+{
+    struct stat status;
+    if (stat(path, &status) < 0 || faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) < 0)
+        return false;
+    errno = EACCES;
+    return S_ISREG(status.st_mode);
+}
+
+// The same search as that of `exec`, before the container is said to have been created.
+int step_find_program(struct run *run, const struct step *step)
+{
+    const char *culprit = NULL;
+    int error = ENOENT;
+    for (char *const *candidate = vector_argument(step, 0); *candidate; candidate++) {
+        if (is_executable(*candidate))
+            return 0;
+        if (!culprit && errno != ENOENT && errno != ENOTDIR) {
+            culprit = *candidate;
+            error = errno;
+        }
+    }
+    errno = error;
+    fail(run, "execve", culprit ? culprit : vector_argument(step, 0)[0]);
+    if (culprit)
+        examine(&run->records->failure, culprit);
+    return -1;
+}
+
 int step_exec(struct run *run, const struct step *step)
 {
     char *const *candidates = vector_argument(step, 0);
@@ -48,7 +78,7 @@ int step_exec(struct run *run, const struct step *step)
         errno = EINVAL;
         return fail(run, "execve", NULL);
     }
-    if (!host_is_alive(run))
+    if (!run->left && !host_is_alive(run))
         _exit(125);
     __atomic_store_n(&run->records->progress, STARTED, __ATOMIC_RELEASE);
     // The search of execvp(3): a candidate that isn't there is passed over, and so is one that may

@@ -46,6 +46,8 @@ struct plan {
 
 enum { ELDERS = 32 };
 
+enum { PLAN_MAPPING, RECORDS_MAPPING, ARENA_MAPPING, MAPPINGS };
+
 // A region of memory that a PID 1 must not keep; see init.c.
 struct mapping {
     void *start;
@@ -59,6 +61,10 @@ struct undo; // undo.h
 struct run {
     const struct plan *plan;
     struct records *records; // shared memory
+    int records_fd; // the file that it is mapped from
+    bool records_are_kept; // in a file that others read, so that they must tell the process
+    bool left; // CHILD: HOST is going to leave, or has left, without waiting for the program
+    int lock; // HOST: the lock on the container's directory, -1 before
     enum stage stage; // which process this is
     const struct step *step; // the step being carried out
     int slots[SLOTS]; // -1 or a file descriptor
@@ -88,7 +94,7 @@ struct run {
     uint32_t undo_count;
     pid_t elders[ELDERS]; // HOST: children that it had before spawn, see undo.h
     unsigned elder_count;
-    struct mapping mappings[3]; // plan, records and arena
+    struct mapping mappings[MAPPINGS];
 };
 
 // Carries out one step. Returns 0, or -1 after fail() has recorded what went wrong.

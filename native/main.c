@@ -21,8 +21,6 @@
 
 enum { EXIT_NOT_FOUND = 127, EXIT_NOT_EXECUTABLE = 126, EXIT_LAUNCHER = 125 };
 
-enum { PLAN, RECORDS, ARENA }; // the mappings
-
 struct command {
     int plan_fd;
     int records_fd;
@@ -81,14 +79,16 @@ static int load_plan(struct run *run, int fd, struct arena *arena, struct plan *
     if (seals < 0 || (seals & sealed) != sealed || fstat(fd, &status) < 0)
         return -1;
     size_t size = (size_t)status.st_size;
-    if (map_file(&run->mappings[PLAN], fd, size, PROT_READ, MAP_PRIVATE) < 0)
+    if (map_file(&run->mappings[PLAN_MAPPING], fd, size, PROT_READ, MAP_PRIVATE) < 0)
         return -1;
-    const uint8_t *wire = run->mappings[PLAN].start;
+    const uint8_t *wire = run->mappings[PLAN_MAPPING].start;
     // Pages that are never touched cost nothing.
     const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-    if (map_file(&run->mappings[ARENA], -1, arena_size(wire, size), PROT_READ | PROT_WRITE, flags))
+    if (map_file(&run->mappings[ARENA_MAPPING], -1, arena_size(wire, size), PROT_READ | PROT_WRITE,
+                 flags))
         return -1;
-    *arena = (struct arena){run->mappings[ARENA].start, run->mappings[ARENA].size, 0};
+    *arena =
+        (struct arena){run->mappings[ARENA_MAPPING].start, run->mappings[ARENA_MAPPING].size, 0};
     if (decode_plan(wire, size, arena, plan) < 0)
         return -1;
     run->undo = arena_take(arena, plan->step_count, sizeof *run->undo);
@@ -101,9 +101,10 @@ static int open_records(struct run *run, int fd)
     size_t size = sizeof(struct records) + run->plan->step_count * sizeof(struct step_times);
     struct stat status;
     if (fstat(fd, &status) < 0 || (size_t)status.st_size != size ||
-        map_file(&run->mappings[RECORDS], fd, size, PROT_READ | PROT_WRITE, MAP_SHARED) < 0)
+        map_file(&run->mappings[RECORDS_MAPPING], fd, size, PROT_READ | PROT_WRITE, MAP_SHARED) < 0)
         return -1;
-    run->records = run->mappings[RECORDS].start;
+    run->records = run->mappings[RECORDS_MAPPING].start;
+    run->records_fd = fd;
     run->records->magic = RECORDS_MAGIC;
     run->records->step_count = run->plan->step_count;
     return 0;
@@ -114,7 +115,8 @@ static int failure_code(const struct run *run)
     const struct failure *failure = &run->records->failure;
     if (run->interrupted)
         return 128 + run->interrupted;
-    if (run->plan->steps[failure->step].operation != OP_EXEC)
+    enum operation operation = run->plan->steps[failure->step].operation;
+    if (operation != OP_EXEC && operation != OP_FIND_PROGRAM)
         return EXIT_LAUNCHER;
     bool missing = failure->error == ENOENT || failure->error == ENOTDIR;
     return missing ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
@@ -173,6 +175,7 @@ static int finish(struct run *run, int result)
 int main(int argc, char **argv)
 {
     struct run run = {
+        .lock = -1,
         .root = -1,
         .mounted_proc = -1,
         .mounted_sys = -1,

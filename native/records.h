@@ -7,7 +7,7 @@
 
 #define RECORDS_MAGIC UINT64_C(0x005344524F434552) // "RECORDS\0" in memory
 
-enum progress { PLANNED, SPAWNED, STARTED, EXITED, FAILED };
+enum progress { PLANNED, SPAWNED, CREATED, STARTED, EXITED, FAILED };
 
 struct step_times {
     uint64_t begun; // CLOCK_MONOTONIC, nanoseconds
@@ -41,10 +41,11 @@ struct records {
     uint64_t system_us;
     uint64_t peak_bytes;
     uint64_t oom_kills;
+    uint64_t start_time; // of the process, as in proc_pid_stat(5); 0 when nobody asked for it
     struct failure failure;
     struct step_times steps[];
 };
 
 _Static_assert(offsetof(struct records, pid) == 40, "the header has 40 bytes");
-_Static_assert(offsetof(struct records, failure) == 88, "the outcome has 48 bytes");
-_Static_assert(offsetof(struct records, steps) == 1680, "the failure has 1592 bytes");
+_Static_assert(offsetof(struct records, failure) == 96, "the outcome has 56 bytes");
+_Static_assert(offsetof(struct records, steps) == 1688, "the failure has 1592 bytes");

@@ -81,7 +81,7 @@ static bool joins(const struct plan *plan)
     for (uint32_t i = 0; i < plan->step_count; i++) {
         enum operation operation = plan->steps[i].operation;
         if (operation == OP_JOIN_NAMESPACE || operation == OP_JOIN_PROCESS ||
-            operation == OP_OPEN_NAMESPACE)
+            operation == OP_OPEN_NAMESPACE || operation == OP_JOIN)
             return true;
     }
     return false;
@@ -93,7 +93,9 @@ static int carry_out(struct run *run, const struct step *step)
         errno = run->plan->fail_errno;
         return fail(run, "failpoint", NULL);
     }
-    if (run->stage == HOST && step->operation != OP_SUPERVISE && interrupt_check(run) < 0)
+    // The signals that come while it is supervised are the container's.
+    bool interruptible = step->operation != OP_SUPERVISE && !run->supervised;
+    if (run->stage == HOST && interruptible && interrupt_check(run) < 0)
         return -1;
     // With strangers in the container's namespaces (it joins another's) the step has to do without.
     bool dumpable = run->stage == CHILD && writes_own_proc(step->operation) && !joins(run->plan);
@@ -173,6 +175,8 @@ static int run_steps(struct run *run)
             if (run_step(run, step) < 0)
                 return -1;
             next++;
+            if (step->operation == OP_LEAVE)
+                return baton_pass(run, next);
             if (run->stage != before && wait_for_turn(run, &next) < 0)
                 return -1;
             // The console's master end goes to HOST with the baton, which comes right back: the

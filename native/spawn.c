@@ -8,7 +8,9 @@
 //      +---- exits; shares HOST's fd table, so it leaves the child's pidfd there     |
 //      +----------------------------------- parent --------------------------------- +
 //
-// The new namespaces of CHILD then belong to that user namespace.
+// The new namespaces of CHILD then belong to that user namespace. Likewise for a process that is to
+// live in another's pid namespace: only children enter it. What is joined is a namespace file, or a
+// pidfd, which stands for all of its process's (Linux 5.8).
 #include "spawn.h"
 
 #include <errno.h>
@@ -88,9 +90,42 @@ static void close_ends(int ends[3])
     }
 }
 
+uint64_t process_start_time(pid_t pid)
+{
+    char path[32];
+    struct text text = TEXT(path);
+    text_add(&text, "/proc/");
+    text_add_number(&text, (uint64_t)pid);
+    text_add(&text, "/stat");
+    cleanup_fd int fd = open(path, O_RDONLY | O_CLOEXEC);
+    char content[1024];
+    ssize_t size = fd < 0 ? -1 : read(fd, content, sizeof content - 1);
+    if (size < 0)
+        return 0;
+    content[size] = '\0';
+    // The second field is a name in parentheses, which may hold anything.
+    const char *field = strrchr(content, ')');
+    for (int number = 2; field && number < 22; number++)
+        field = strchr(field + 1, ' ');
+    uint64_t time = 0;
+    for (field += field ? 1 : 0; field && *field >= '0' && *field <= '9'; field++)
+        time = time * 10 + (uint64_t)(*field - '0');
+    return time;
+}
+
+static bool has_operation(const struct plan *plan, enum operation operation)
+{
+    for (uint32_t i = 0; i < plan->step_count; i++) {
+        if (plan->steps[i].operation == operation)
+            return true;
+    }
+    return false;
+}
+
 static void become_child(struct run *run, int baton)
 {
     run->stage = CHILD;
+    run->left = has_operation(run->plan, OP_LEAVE);
     close(run->baton);
     run->baton = baton;
     close_ends(run->stdio_host);
@@ -100,15 +135,15 @@ static void become_child(struct run *run, int baton)
 
 // In the intermediate process: makes the child, and leaves its pidfd in the place of `reserved`.
 // Returns in the child only.
-static void spawn_in_user_namespace(struct run *run, struct clone_args *arguments, int user,
-                                    int reserved)
+static void spawn_joined(struct run *run, struct clone_args *arguments, int joined, int kinds,
+                         int reserved)
 {
     int pidfd = -1;
     // A child made with CLONE_PARENT inherits the signal that its end sends.
     arguments->flags |= CLONE_PARENT;
     arguments->exit_signal = 0;
     arguments->pidfd = (uintptr_t)&pidfd;
-    if (setns(user, CLONE_NEWUSER) < 0) {
+    if (setns(joined, kinds) < 0) {
         fail(run, "setns", NULL);
         _exit(1);
     }
@@ -129,7 +164,7 @@ static void spawn_in_user_namespace(struct run *run, struct clone_args *argument
 }
 
 // Makes the child by way of an intermediate process. Returns 0 in HOST, 1 in the child, -1.
-static int spawn_indirectly(struct run *run, struct clone_args *arguments, int user)
+static int spawn_indirectly(struct run *run, struct clone_args *arguments, int joined, int kinds)
 {
     int reserved = fcntl(run->baton, F_DUPFD_CLOEXEC, 0);
     if (reserved < 0)
@@ -137,7 +172,7 @@ static int spawn_indirectly(struct run *run, struct clone_args *arguments, int u
     struct clone_args intermediate = {.flags = CLONE_FILES | CLONE_VFORK, .exit_signal = SIGCHLD};
     pid_t pid = (pid_t)syscall(SYS_clone3, &intermediate, sizeof intermediate);
     if (pid == 0) {
-        spawn_in_user_namespace(run, arguments, user, reserved);
+        spawn_joined(run, arguments, joined, kinds, reserved);
         return 1;
     }
     if (pid < 0) {
@@ -182,21 +217,16 @@ static int spawn_directly(struct run *run, struct clone_args *arguments)
 // namespaces by then.
 static bool maps_ids(const struct plan *plan)
 {
-    for (uint32_t i = 0; i < plan->step_count; i++) {
-        enum operation operation = plan->steps[i].operation;
-        if (operation == OP_ID_MAP || operation == OP_ID_MAP_PROGRAM)
-            return true;
-    }
-    return false;
+    return has_operation(plan, OP_ID_MAP) || has_operation(plan, OP_ID_MAP_PROGRAM);
 }
 
 int step_spawn(struct run *run, const struct step *step)
 {
     uint64_t kinds = (uint64_t)number_argument(step, 0);
     int64_t cgroup = number_argument(step, 1);
-    int64_t user = number_argument(step, 2);
+    int64_t joined = number_argument(step, 2);
     if (run->child != 0 || run->stage != HOST || (cgroup != NO_SLOT && run->slots[cgroup] < 0) ||
-        (user != NO_SLOT && run->slots[user] < 0)) {
+        (joined != NO_SLOT && run->slots[joined] < 0)) {
         errno = EINVAL;
         return fail(run, "clone3", NULL);
     }
@@ -223,8 +253,9 @@ int step_spawn(struct run *run, const struct step *step)
         if (run->slots[slot] >= 0)
             run->shared_slots |= UINT64_C(1) << slot;
     }
-    int process = user == NO_SLOT ? spawn_directly(run, &arguments)
-                                  : spawn_indirectly(run, &arguments, run->slots[user]);
+    int process = joined == NO_SLOT ? spawn_directly(run, &arguments)
+                                    : spawn_indirectly(run, &arguments, run->slots[joined],
+                                                       (int)number_argument(step, 3));
     if (process == 1)
         become_child(run, batons[CHILD]);
     else
@@ -234,6 +265,8 @@ int step_spawn(struct run *run, const struct step *step)
     close_ends(run->stdio_child);
     run->kinds = kinds;
     run->records->pid = run->child;
+    if (run->records_are_kept)
+        run->records->start_time = process_start_time(run->child);
     run->records->progress = SPAWNED;
     return 0;
 }

@@ -86,3 +86,23 @@ int step_adopt_stdio(struct run *run, const struct step *step)
     }
     return 0;
 }
+
+// A pipe or terminal that was handed in belongs to the caller, and a program that opens its
+// /dev/stdout anew needs the right to. Files are left alone: they are no streams of the
+// container's.
+int step_own_stdio(struct run *run, const struct step *step)
+{
+    uid_t uid = (uid_t)number_argument(step, 0);
+    for (int stream = 0; stream < 3; stream++) {
+        struct stat status;
+        if (fstat(stream, &status) < 0 || status.st_uid == uid)
+            continue;
+        bool owned = S_ISFIFO(status.st_mode) || S_ISSOCK(status.st_mode) || isatty(stream);
+        // Where the owner is none of the user namespace's, or the file system is read-only, it
+        // stays as it is, which nothing but opening it anew suffers from.
+        if (owned && fchown(stream, uid, (gid_t)-1) < 0 && errno != EPERM && errno != EINVAL &&
+            errno != EROFS && errno != ENOSYS)
+            return fail(run, "fchown", NULL);
+    }
+    return 0;
+}

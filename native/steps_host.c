@@ -116,7 +116,7 @@ int step_lock(struct run *run, const struct step *step)
             continue;
         if (fchmod(fd, mode) < 0) // past the umask
             return fail(run, "fchmod", path);
-        take_fd(&fd); // never closed: the lock lasts as long as the launcher
+        run->lock = take_fd(&fd); // never closed: the lock lasts as long as the launcher
         return 0;
     }
 }

@@ -34,6 +34,11 @@ void undo_add(struct run *run, enum undo_kind kind, const char *path)
     run->undo[run->undo_count++] = (struct undo){kind, path};
 }
 
+void undo_forget(struct run *run)
+{
+    run->undo_count = 0;
+}
+
 static int write_at(int directory, const char *name, const char *value)
 {
     cleanup_fd int fd = openat(directory, name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);

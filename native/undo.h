@@ -13,6 +13,9 @@ struct undo {
 // Notes something to be taken back at the end; there is room for one of each step.
 void undo_add(struct run *run, enum undo_kind kind, const char *path);
 
+// Forgets what was to be taken back: it stays.
+void undo_forget(struct run *run);
+
 // Takes everything back in reverse order. What can't be taken back stays: an error here would
 // only hide the first one.
 void undo_all(struct run *run);

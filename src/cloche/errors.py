@@ -7,9 +7,11 @@
     |   +-- InvalidSpec              a config.json; names the place by a JSON pointer
     |   +-- InvalidPlan              a plan that the wire form can't carry, or bytes that are none
     +-- NotFound                     not_found
+    |   +-- ContainerNotFound        no container has this id
     |   +-- ProgramNotFound          a program, its interpreter or a library isn't there
     |   +-- MissingDependency        a library or system program that Cloche needs isn't installed
     +-- AlreadyExists                already_exists: a name or id is taken
+    +-- WrongState                   failed_precondition: a container isn't in the state for it
     +-- PermissionDenied             permission_denied
     +-- Unsupported                  unsupported: this kernel or set-up can't do what was asked
     |   +-- ControllerUnavailable    a cgroup limit whose controller can't be had here
@@ -63,6 +65,14 @@ class NotFound(ClocheError):
     code = "not_found"
 
 
+class ContainerNotFound(NotFound):
+    """Raised when no container has an id."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"container {id} does not exist")
+        self.id = id
+
+
 class ProgramNotFound(NotFound):
     """Raised when a program, its interpreter or one of its libraries can't be found."""
 
@@ -75,6 +85,12 @@ class AlreadyExists(ClocheError):
     """Raised when a name or id is in use."""
 
     code = "already_exists"
+
+
+class WrongState(ClocheError):
+    """Raised when a container's state forbids what was asked: started twice, deleted as it runs."""
+
+    code = "failed_precondition"
 
 
 class PermissionDenied(ClocheError):

@@ -195,7 +195,7 @@ def in_user_namespace(container: Container, kinds: int, program: Step) -> Sequen
     path = f"/proc/{container.pid}/ns/user"
     return [
         steps.open_namespace(2, flags.CLONE_NEWUSER, path, why=WHY),
-        steps.spawn(kinds, user=2, why=WHY),
+        steps.spawn(kinds, joined=2, joined_kinds=flags.CLONE_NEWUSER, why=WHY),
         steps.identity(0, 0, None, why=WHY),
         program,
         steps.supervise(why=WHY),

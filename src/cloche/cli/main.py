@@ -11,8 +11,8 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cloche.cli import output
 from cloche.errors import ClocheError, InvalidArgument
+from cloche.runtime import output
 
 FAILED = 125
 INTERRUPTED = 130
@@ -20,17 +20,24 @@ BROKEN_PIPE = 141
 
 
 class Command(NamedTuple):
-    """A sub-command; its module has ``configure(parser)`` and ``run(arguments) -> exit code``."""
+    """A sub-command; its module has ``configure(parser)`` and ``run(arguments) -> exit code``.
+
+    One with a command line of its own has ``main(argv) -> exit code`` instead.
+    """
 
     family: str
     module: str
     help: str
+    has_own_line: bool = False
 
 
 COMMANDS: dict[str, Command] = {
     "run": Command("Containers", "cloche.cli.run", "run a command in a new container"),
     "explain": Command(
         "Containers", "cloche.cli.explain", "show what a command would do, step by step"
+    ),
+    "oci": Command(
+        "This machine", "cloche.runtime.main", "be an OCI runtime, as cloche-oci is", True
     ),
     "rootfs": Command("Root directories", "cloche.cli.rootfs", "make root directories"),
     "features": Command(
@@ -77,9 +84,13 @@ def _dispatch(arguments: list[str]) -> int:
         raise _unknown(name)
     import importlib
 
+    module = importlib.import_module(command.module)
+    if command.has_own_line:
+        own: int = module.main(rest)
+        return own
+
     from cloche.cli.parser import Parser
 
-    module = importlib.import_module(command.module)
     # Where the first positional argument ends the options, -h is free for --hostname.
     parser = Parser(prog=f"cloche {name}", short_help=name != "run")
     module.configure(parser)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import sys
 
-from cloche.cli.output import tell, tell_error
 from cloche.plan import wire
 from cloche.plan.explain import as_text
 from cloche.runtime import failure, records
+from cloche.runtime.output import tell, tell_error
 
 
 def main(argv: list[str]) -> int:

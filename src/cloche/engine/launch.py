@@ -80,7 +80,8 @@ def prepare(
     identifier = os.urandom(32).hex()
     launch = Launch(
         id=identifier,
-        state=here.state,
+        directory=f"{here.state}/containers/{identifier}",
+        names=f"{here.state}/names",
         name=options.name,
         stdio=stdio,
         timeout_ms=options.timeout_ms,

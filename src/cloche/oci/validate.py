@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
-from cloche.errors import InvalidArgument, InvalidSpec
+from cloche.errors import InvalidSpec
 from cloche.oci import schema, sysctl
 from cloche.oci.schema import child
 from cloche.oci.spec import IDMapping, Linux, Mount, Process, Seccomp, Spec
@@ -29,8 +29,6 @@ RLIMITS = frozenset(
 MAPPINGS = 340
 """The most lines that the kernel takes for a uid or gid map: user_namespaces(7)."""
 
-ID_LENGTH = 1024
-_ID_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+_.-")
 _CAPABILITY_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 _CPU_LIST_LETTERS = frozenset("0123456789,- ")
 
@@ -45,6 +43,20 @@ def parse(data: bytes | str) -> Spec:
     except (ValueError, RecursionError) as error:  # covers UnicodeDecodeError, JSONDecodeError
         raise InvalidSpec("", f"isn't JSON: {error}") from error
     return validate(document)
+
+
+def parse_process(data: bytes | str) -> Process:
+    """Return the process in the text of a file of its own, as for one more program.
+
+    Raises InvalidSpec when it isn't JSON, or something is wrong.
+    """
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InvalidSpec("", f"isn't JSON: {error}") from error
+    process = cast(Process, schema.convert(document, Process))
+    _process(process)
+    return process
 
 
 def validate(document: object) -> Spec:
@@ -70,22 +82,6 @@ def validate(document: object) -> Spec:
     _namespaces(spec)
     _linux(spec.get("linux", {}))
     return spec
-
-
-def check_id(identifier: str) -> str:
-    """Return a container id that is fit to be a file name everywhere.
-
-    Raises InvalidArgument unless it is 1 to 1024 of ``A-Z a-z 0-9 + _ . -``, and neither ``.`` nor
-    ``..``.
-    """
-    if not identifier or len(identifier) > ID_LENGTH:
-        raise InvalidArgument(f"container id must have 1 to {ID_LENGTH} letters")
-    if identifier in (".", "..") or not _ID_LETTERS.issuperset(identifier):
-        raise InvalidArgument(
-            f"container id {identifier!r} isn't fit to be a name",
-            hint="use the letters A-Z a-z 0-9 + _ . - only",
-        )
-    return identifier
 
 
 def _version(version: str) -> None:

@@ -7,19 +7,21 @@ nothing is read, nothing is changed.  The order of a plan::
             spawn (clone3) . id maps
     CHILD       cgroups of v1 . namespaces . mounts . devices . names . pivot_root . limits
                 session . streams . capabilities . user . filters . exec
-    HOST    supervise
+    HOST    supervise, or leave a container that other commands manage
 
 A field of the spec that no step can be made for is refused, never ignored.
 """
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from cloche.errors import Unsupported
 from cloche.plan import (
     cgroups,
     devices,
+    hooks,
     mounts,
     namespaces,
     overlay,
@@ -38,9 +40,9 @@ if TYPE_CHECKING:
 
 _CGROUP_SLOT = 0
 _USER_SLOT = 1
+_GATE_SLOT = 2
 
 _UNSUPPORTED = (
-    "hooks",
     "linux.intelRdt",
     "linux.memoryPolicy",
     "linux.mountLabel",
@@ -81,15 +83,18 @@ def compile(spec: Spec, features: Features, launch: Launch) -> Plan:
     plan += root.build(facts, slots)
     plan += devices.devices(facts)
     plan += namespaces.names_and_network(facts)
+    plan += hooks.before_entering(facts)
     plan += root.enter(facts)
     plan += privileges.limits(facts)
     plan += process.settle(facts)
     plan += root.close(facts)
     plan += privileges.drop(facts)
     plan += process.start(facts)
+    plan += process.wait_for_start(facts, _GATE_SLOT)
+    plan += hooks.before_start(facts)
     plan += privileges.filters_at_the_end(facts)
     plan.append(process.become(facts))
-    plan.append(process.watch(facts))
+    plan += process.watch(facts)
     return Plan(tuple(plan))
 
 
@@ -97,8 +102,7 @@ def _directory(facts: Situation) -> list[Step]:
     launch = facts.launch
     why = "where what is known of running containers is kept"
     plan = [
-        steps.make_dir(launch.state, 0o711, keep=True, why=why),
-        steps.make_dir(f"{launch.state}/containers", 0o711, keep=True, why=why),
+        steps.make_dir(os.path.dirname(launch.directory), 0o711, keep=True, why=why),
         steps.lock(
             launch.directory,
             _mode(facts),
@@ -106,19 +110,30 @@ def _directory(facts: Situation) -> list[Step]:
         ),
     ]
     if launch.name:
-        names = f"{launch.state}/names"
-        plan.append(steps.make_dir(names, 0o711, keep=True, why=why))
+        plan.append(steps.make_dir(launch.names, 0o711, keep=True, why=why))
         plan.append(
             steps.make_link(
-                f"../containers/{launch.id}",
-                f"{names}/{launch.name}",
+                os.path.relpath(launch.directory, launch.names),
+                f"{launch.names}/{launch.name}",
                 why="a link can be made only once, so that the name is taken by one alone",
             )
         )
+    if launch.lifecycle:
+        plan.append(steps.keep_records(launch.records, why="other commands read what it records"))
+        plan.append(steps.keep_plan(launch.plan, why="the container can explain itself"))
     plan += [
-        steps.make_file(f"{launch.directory}/{name}", 0o644, data, why="a file for the container")
+        steps.make_file(
+            f"{launch.directory}/{name}",
+            0o600 if launch.lifecycle else 0o644,
+            data,
+            why="what other commands need to know of the container"
+            if launch.lifecycle
+            else "a file for the container",
+        )
         for name, data in launch.files
     ]
+    if launch.lifecycle and launch.lifecycle.gate:
+        plan.append(steps.make_gate(_GATE_SLOT, launch.gate, why="the start command will open it"))
     return plan
 
 

@@ -166,7 +166,9 @@ def _rlimit(a: Arguments) -> str:
 
 def _spawn(a: Arguments) -> str:
     where = "" if a.number("cgroup") == NO_SLOT else ", born in its cgroup"
-    return f"clone a child with new namespaces: {kinds(a.number('kinds'))}{where}"
+    joined = a.number("joined_kinds")
+    among = f", in another process's {kinds(joined)} namespace" if joined else ""
+    return f"clone a child with new namespaces: {kinds(a.number('kinds'))}{among}{where}"
 
 
 def _supervise(a: Arguments) -> str:
@@ -203,6 +205,22 @@ _CLAUSES: dict[str, Callable[[Arguments], str]] = {
     "make_file": lambda a: f"make the file {a.text('path')} ({len(a.blob('data'))} bytes)",
     "make_link": lambda a: f"make the link {a.text('path')} to {a.text('target')}",
     "lock": lambda a: f"make the directory {a.text('path')} and lock it",
+    "unlock": lambda a: "unlock the container's directory",
+    "keep_records": lambda a: f"keep what is recorded in {a.text('path')}",
+    "keep_plan": lambda a: f"keep this plan in {a.text('path')}",
+    "take_back": lambda a: "take back what was made",
+    "keep": lambda a: "let what was made stay",
+    "open_process": lambda a: f"open the process {a.number('pid')}",
+    "join": lambda a: f"join its namespaces: {kinds(a.number('kinds'))}",
+    "find_program": lambda a: f"look for the program {a.words('argv')[0]}",
+    "own_stdio": lambda a: f"give pipes and terminals among the streams to uid {a.number('uid')}",
+    "send_console": lambda a: f"send the terminal's master end to {a.text('path')}",
+    "send_pidfd": lambda a: f"send a pidfd of the process to {a.text('path')}",
+    "write_pid": lambda a: f"write the pid into {a.text('path')}",
+    "hook": lambda a: f"run the hook {a.text('path')}",
+    "make_gate": lambda a: f"make the start gate {a.text('path')}",
+    "leave": lambda a: "leave; the container waits for its start",
+    "wait_at_gate": lambda a: "wait at the start gate",
     "cgroup_parent": lambda a: f"make the cgroup {a.text('path')} if it isn't there",
     "cgroup_create": lambda a: f"make the cgroup {a.text('path')}",
     "cgroup_set": lambda a: f"set {a.text('path')} to {a.text('value')}",

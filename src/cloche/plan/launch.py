@@ -7,13 +7,37 @@ from typing import NamedTuple
 from cloche.plan.steps import STDIO_INHERIT
 
 
+class Lifecycle(NamedTuple):
+    """How other commands manage a container: what an OCI runtime adds to a start.
+
+    The container's directory stays as long as it is known.  With a gate the launcher leaves when
+    the container is built; without one it stays in the foreground, or leaves when the program
+    runs.
+    """
+
+    bundle: str = ""
+    """The bundle's directory, absolute; hooks outside run there."""
+    gate: bool = False
+    """Whether the program waits for a start command."""
+    foreground: bool = False
+    keep: bool = False
+    """In the foreground: whether the container stays, stopped, when its process has ended."""
+    pid_file: str = ""
+    console_socket: str = ""
+    pidfd_socket: str = ""
+    preserve_fds: int = 0
+    """How many file descriptors after the standard streams the program gets."""
+
+
 class Launch(NamedTuple):
     """How this one container is to be started, beside what its spec says."""
 
     id: str
     """The container's id, which names its directory and its cgroups."""
-    state: str
-    """The directory of all runtime state; containers live in ``<state>/containers/<id>``."""
+    directory: str
+    """The container's own directory, which nothing else uses."""
+    names: str = ""
+    """The directory of the names in use, a link for each."""
     name: str = ""
     """A name to be taken for as long as the container lives, or empty."""
     files: tuple[tuple[str, bytes], ...] = ()
@@ -27,7 +51,20 @@ class Launch(NamedTuple):
     seccomp_flags: int = 0
     """``SECCOMP_FILTER_FLAG_*``."""
 
+    lifecycle: Lifecycle | None = None
+    """None: the container lives and dies with its launcher, and no other command knows it."""
+
     @property
-    def directory(self) -> str:
-        """The container's own directory, gone when the container is."""
-        return f"{self.state}/containers/{self.id}"
+    def records(self) -> str:
+        """The file in which other commands find what the launcher has recorded."""
+        return f"{self.directory}/records"
+
+    @property
+    def plan(self) -> str:
+        """The file that holds the plan, in its wire form."""
+        return f"{self.directory}/plan"
+
+    @property
+    def gate(self) -> str:
+        """The FIFO that a created container waits at."""
+        return f"{self.directory}/gate"

@@ -59,11 +59,12 @@ def before_spawn(situation: Situation, user_slot: int) -> list[Step]:
 def spawn(situation: Situation, *, cgroup_slot: int, user_slot: int) -> Step:
     """Make the child in its new namespaces."""
     kinds = situation.new & ~flags.CLONE_NEWCGROUP
-    user = user_slot if situation.joins(flags.CLONE_NEWUSER) else NO_SLOT
+    joins_user = situation.joins(flags.CLONE_NEWUSER) is not None
     return steps.spawn(
         kinds,
         cgroup=cgroup_slot,
-        user=user,
+        joined=user_slot if joins_user else NO_SLOT,
+        joined_kinds=flags.CLONE_NEWUSER if joins_user else 0,
         why="one system call makes the process and every new namespace around it",
     )
 

@@ -110,11 +110,12 @@ def drop(situation: Situation) -> list[Step]:
             why="the parts of root's power that the program keeps",
         )
     )
-    plan.append(
-        steps.parent_death_signal(
-            _SIGKILL, why="without its launcher nobody would clean up after the container"
+    if situation.launch.lifecycle is None:
+        plan.append(
+            steps.parent_death_signal(
+                _SIGKILL, why="without its launcher nobody would clean up after the container"
+            )
         )
-    )
     if no_new_privs:
         plan.append(
             steps.no_new_privs(why="setuid bits and file capabilities count for nothing now")

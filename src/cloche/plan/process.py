@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from cloche.errors import InvalidSpec
-from cloche.plan import steps
+from cloche.plan import hooks, steps
 from cloche.plan.situation import Situation
-from cloche.plan.steps import Step
+from cloche.plan.steps import STDIO_INHERIT, Step
 
 INIT_ANNOTATION = "cloche.init"
 """``true``: PID 1 is a tiny init that reaps and forwards signals, the program its child."""
@@ -22,19 +22,35 @@ def streams(situation: Situation) -> Step:
 
 def settle(situation: Situation) -> list[Step]:
     """Give the process its session, streams and directory."""
-    cwd = situation.spec["process"].get("cwd", "/")
-    return [
+    process = situation.spec["process"]
+    plan = [
         steps.session(why="the caller's terminal can't send it signals, nor be typed into"),
         steps.adopt_stdio(why="standard input, output and error as chosen"),
-        steps.chdir(cwd, create=True, why="the working directory, looked for in the new root only"),
     ]
+    if situation.launch.lifecycle and STDIO_INHERIT in situation.launch.stdio:
+        plan.append(
+            steps.own_stdio(
+                process.get("user", {}).get("uid", 0),
+                why="programs open /dev/stdout and its like anew, which takes the right to",
+            )
+        )
+    plan.append(
+        steps.chdir(
+            process.get("cwd", "/"),
+            create=True,
+            why="the working directory, looked for in the new root only",
+        )
+    )
+    return plan
 
 
 def start(situation: Situation) -> list[Step]:
     """Become the program."""
+    lifecycle = situation.launch.lifecycle
     plan = [
         steps.close_fds(
-            3, why="a file of the host that was left open would be a way out of the container"
+            3 + (lifecycle.preserve_fds if lifecycle else 0),
+            why="a file of the host that was left open would be a way out of the container",
         )
     ]
     if _wants_init(situation):
@@ -54,12 +70,84 @@ def become(situation: Situation) -> Step:
     )
 
 
-def watch(situation: Situation) -> Step:
-    """Return the last step outside: wait for the end."""
-    return steps.supervise(
+def wait_for_start(situation: Situation, gate_slot: int) -> list[Step]:
+    """Leave a container that is created but not started, if that is wanted."""
+    lifecycle = situation.launch.lifecycle
+    if lifecycle is None:
+        return []
+    plan = [_look(situation)]
+    plan += _hand_over(situation)
+    if lifecycle.gate:
+        plan += _tell_pid(situation)
+        plan.append(steps.leave(why="the container is created"))
+        plan.append(steps.wait_at_gate(gate_slot, why="until somebody starts the container"))
+    return plan
+
+
+def watch(situation: Situation) -> list[Step]:
+    """Return the last steps outside: wait for the end, or leave."""
+    lifecycle = situation.launch.lifecycle
+    supervise = steps.supervise(
         timeout_ms=situation.launch.timeout_ms,
         why="relay signals and streams, then take the exit code and clean up",
     )
+    if lifecycle is None:
+        return [supervise]
+    if lifecycle.gate:
+        return []
+    plan = _tell_pid(situation)
+    plan += hooks.after_start(situation)
+    plan.append(steps.unlock(why="other commands may work on the container now"))
+    if lifecycle.foreground:
+        if lifecycle.keep:
+            plan.append(steps.keep(why="the container is deleted by another command"))
+        plan.append(supervise)
+        if not lifecycle.keep:
+            plan += hooks.at_the_end(situation)
+    return plan
+
+
+def watch_exec(situation: Situation) -> list[Step]:
+    """Return the last steps outside of a process that was added to a container."""
+    lifecycle = situation.launch.lifecycle
+    plan = _tell_pid(situation)
+    if lifecycle is None or lifecycle.foreground:
+        plan.append(steps.supervise(why="relay signals and streams, then take the exit code"))
+    return plan
+
+
+def _look(situation: Situation) -> Step:
+    process = situation.spec["process"]
+    argv = tuple(process["args"])
+    return steps.find_program(
+        candidates(argv[0], tuple(process.get("env", []))),
+        argv,
+        why="a container whose program isn't there shall not be created",
+    )
+
+
+def _hand_over(situation: Situation) -> list[Step]:
+    lifecycle = situation.launch.lifecycle
+    assert lifecycle is not None
+    plan = []
+    if lifecycle.console_socket:
+        plan.append(
+            steps.send_console(
+                lifecycle.console_socket, why="whoever manages the container has its terminal"
+            )
+        )
+    if lifecycle.pidfd_socket:
+        plan.append(
+            steps.send_pidfd(lifecycle.pidfd_socket, why="unlike a pid it can't change its process")
+        )
+    return plan
+
+
+def _tell_pid(situation: Situation) -> list[Step]:
+    lifecycle = situation.launch.lifecycle
+    if lifecycle is None or not lifecycle.pid_file:
+        return []
+    return [steps.write_pid(lifecycle.pid_file, why="whoever manages the container waits for it")]
 
 
 def candidates(program: str, env: tuple[str, ...]) -> tuple[str, ...]:

@@ -97,6 +97,11 @@ _MAKE_DIR = _operation("make_dir", PROCESS, "path:s mode:i keep:i", "mkdir(2)")
 _MAKE_FILE = _operation("make_file", PROCESS, "path:s mode:i data:b", "open(2)")
 _MAKE_LINK = _operation("make_link", PROCESS, "target:s path:s", "symlink(2)")
 _LOCK = _operation("lock", PROCESS, "path:s mode:i", "flock(2)")
+_UNLOCK = _operation("unlock", PROCESS, "", "flock(2)")
+_KEEP_RECORDS = _operation("keep_records", PROCESS, "path:s", "mmap(2)")
+_KEEP_PLAN = _operation("keep_plan", PROCESS, "path:s", "open(2)")
+_TAKE_BACK = _operation("take_back", PROCESS, "", "unlink(2)")
+_KEEP = _operation("keep", PROCESS, "", "cgroups(7)")
 
 
 def make_dir(path: str, mode: int, *, why: str, keep: bool = False) -> Step:
@@ -124,6 +129,31 @@ def lock(path: str, mode: int, *, why: str) -> Step:
     It is removed again at the end.
     """
     return Step(_LOCK, HOST, (path, mode), why)
+
+
+def unlock(*, why: str) -> Step:
+    """Release the lock on the container's directory: other commands may work on it now."""
+    return Step(_UNLOCK, HOST, (), why)
+
+
+def keep_records(path: str, *, why: str) -> Step:
+    """Keep what the launcher records in a new file, which other commands read."""
+    return Step(_KEEP_RECORDS, HOST, (path,), why)
+
+
+def keep_plan(path: str, *, why: str) -> Step:
+    """Keep the plan itself in a new file, from which the container can be explained."""
+    return Step(_KEEP_PLAN, HOST, (path,), why)
+
+
+def take_back(*, why: str) -> Step:
+    """Take back what was made so far, as is done at the end else."""
+    return Step(_TAKE_BACK, HOST, (), why)
+
+
+def keep(*, why: str) -> Step:
+    """Let what was made so far stay, whatever comes."""
+    return Step(_KEEP, HOST, (), why)
 
 
 # --- cgroups -----------------------------------------------------------------------------------
@@ -173,7 +203,9 @@ def cgroup_join(path: str, *, why: str) -> Step:
 _OPEN_NAMESPACE = _operation("open_namespace", NAMESPACES, "slot:i kind:i path:s", "namespaces(7)")
 _JOIN_NAMESPACE = _operation("join_namespace", NAMESPACES, "kind:i path:s", "setns(2)")
 _JOIN_PROCESS = _operation("join_process", NAMESPACES, "pid:i kinds:i", "setns(2)")
-_SPAWN = _operation("spawn", NAMESPACES, "kinds:i cgroup:i user:i", "clone(2)")
+_SPAWN = _operation("spawn", NAMESPACES, "kinds:i cgroup:i joined:i joined_kinds:i", "clone(2)")
+_OPEN_PROCESS = _operation("open_process", NAMESPACES, "slot:i pid:i start_time:i", "pidfd_open(2)")
+_JOIN = _operation("join", NAMESPACES, "slot:i kinds:i", "setns(2)")
 _UNSHARE = _operation("unshare", NAMESPACES, "kinds:i", "unshare(2)")
 _DENY_SETGROUPS = _operation("deny_setgroups", NAMESPACES, "", "user_namespaces(7)")
 _ID_MAP = _operation("id_map", NAMESPACES, "group:i map:s", "user_namespaces(7)")
@@ -198,13 +230,34 @@ def join_process(pid: int, kinds: int, *, why: str, stage: int = CHILD) -> Step:
     return Step(_JOIN_PROCESS, stage, (pid, kinds), why)
 
 
-def spawn(kinds: int, *, cgroup: int = NO_SLOT, user: int = NO_SLOT, why: str) -> Step:
+def spawn(
+    kinds: int,
+    *,
+    cgroup: int = NO_SLOT,
+    joined: int = NO_SLOT,
+    joined_kinds: int = 0,
+    why: str,
+) -> Step:
     """Make the child with clone3, in all new namespaces at once.
 
-    ``cgroup`` is the slot of a v2 cgroup to be born in; ``user`` the slot of a user namespace
-    that the new namespaces shall belong to.
+    ``cgroup`` is the slot of a v2 cgroup to be born in.  ``joined`` is the slot of a namespace, or
+    of a process (a pidfd), of which namespaces of ``joined_kinds`` are joined first: a user
+    namespace that the new ones shall belong to, a pid namespace to be born in.
     """
-    return Step(_SPAWN, HOST, (kinds, cgroup, user), why)
+    return Step(_SPAWN, HOST, (kinds, cgroup, joined, joined_kinds), why)
+
+
+def open_process(slot: int, pid: int, start_time: int, *, why: str) -> Step:
+    """Open a process's pidfd into a slot, if it is the one that started at this time.
+
+    ``start_time`` is in clock ticks since boot, field 22 of proc_pid_stat(5).
+    """
+    return Step(_OPEN_PROCESS, HOST, (slot, pid, start_time), why)
+
+
+def join(slot: int, kinds: int, *, why: str) -> Step:
+    """Join namespaces of the process whose pidfd is in a slot."""
+    return Step(_JOIN, CHILD, (slot, kinds), why)
 
 
 def unshare(kinds: int, *, why: str) -> Step:
@@ -522,6 +575,20 @@ _PARENT_DEATH_SIGNAL = _operation(
 _CLOSE_FDS = _operation("close_fds", PROCESS, "first:i", "close_range(2)")
 _INIT = _operation("init", PROCESS, "", "pid_namespaces(7)")
 _EXEC = _operation("exec", PROCESS, "candidates:v argv:v env:v", "execve(2)")
+_FIND_PROGRAM = _operation("find_program", PROCESS, "candidates:v argv:v", "access(2)")
+_OWN_STDIO = _operation("own_stdio", PROCESS, "uid:i", "chown(2)")
+_SEND_CONSOLE = _operation("send_console", PROCESS, "path:s", "unix(7)")
+_SEND_PIDFD = _operation("send_pidfd", PROCESS, "path:s", "unix(7)")
+_WRITE_PID = _operation("write_pid", PROCESS, "path:s", "rename(2)")
+_HOOK = _operation(
+    "hook",
+    PROCESS,
+    "path:s argv:v env:v timeout_s:i directory:s before:b after:b lenient:i",
+    "execve(2)",
+)
+_MAKE_GATE = _operation("make_gate", PROCESS, "slot:i path:s", "fifo(7)")
+_LEAVE = _operation("leave", PROCESS, "", "credentials(7)")
+_WAIT_AT_GATE = _operation("wait_at_gate", PROCESS, "slot:i", "fifo(7)")
 _SUPERVISE = _operation("supervise", PROCESS, "timeout_ms:i proxy_signals:i", "pidfd_open(2)")
 
 STDIO_INHERIT = 0
@@ -570,3 +637,65 @@ def exec(
 def supervise(*, timeout_ms: int = 0, proxy_signals: bool = True, why: str) -> Step:
     """Wait for the container: relay signals and streams, kill it at the time limit, record."""
     return Step(_SUPERVISE, HOST, (timeout_ms, int(proxy_signals)), why)
+
+
+def find_program(candidates: tuple[str, ...], argv: tuple[str, ...], *, why: str) -> Step:
+    """Fail, as ``exec`` would, when none of the candidate paths can be executed."""
+    return Step(_FIND_PROGRAM, CHILD, (candidates, argv), why)
+
+
+def own_stdio(uid: int, *, why: str) -> Step:
+    """Give standard streams that are pipes, sockets or terminals to the container's user."""
+    return Step(_OWN_STDIO, CHILD, (uid,), why)
+
+
+def send_console(path: str, *, why: str) -> Step:
+    """Send the master end of the console to who listens on a socket at ``path``."""
+    return Step(_SEND_CONSOLE, HOST, (path,), why)
+
+
+def send_pidfd(path: str, *, why: str) -> Step:
+    """Send the child's pidfd to who listens on a socket at ``path``."""
+    return Step(_SEND_PIDFD, HOST, (path,), why)
+
+
+def write_pid(path: str, *, why: str) -> Step:
+    """Write the child's pid into a file, which is there with all of it or not at all."""
+    return Step(_WRITE_PID, HOST, (path,), why)
+
+
+def hook(
+    path: str,
+    argv: tuple[str, ...],
+    env: tuple[str, ...],
+    *,
+    timeout_s: int,
+    directory: str,
+    state: tuple[bytes, bytes],
+    lenient: bool = False,
+    stage: int = HOST,
+    why: str,
+) -> Step:
+    """Run a program outside (``HOST``) or inside the container, and wait for its end.
+
+    ``state`` is what it reads: the JSON before and after the container's pid, which the launcher
+    puts in unless there is nothing after.  ``timeout_s`` 0 is no limit, ``directory`` empty the
+    current one.  A failure ends the plan, or is only told when ``lenient``.
+    """
+    arguments = (path, argv, env, timeout_s, directory, *state, int(lenient))
+    return Step(_HOOK, stage, arguments, why)
+
+
+def make_gate(slot: int, path: str, *, why: str) -> Step:
+    """Make the FIFO that the child is going to wait at, and open it into a slot."""
+    return Step(_MAKE_GATE, HOST, (slot, path), why)
+
+
+def leave(*, why: str) -> Step:
+    """End the launcher; the child carries out what is left, and everything that was made stays."""
+    return Step(_LEAVE, HOST, (), why)
+
+
+def wait_at_gate(slot: int, *, why: str) -> Step:
+    """Wait until somebody writes a byte into the gate."""
+    return Step(_WAIT_AT_GATE, CHILD, (slot,), why)

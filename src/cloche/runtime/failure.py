@@ -35,7 +35,7 @@ _PT_INTERP = 3
 def error(plan: Plan, failure: Failure) -> StepFailed:
     """Return the error for a failure that the launcher recorded."""
     step = plan.steps[failure.step]
-    if step.operation.name == "exec":
+    if step.operation.name in ("exec", "find_program"):
         message, hint = _exec(step, failure)
         return _error(step, failure, message, hint)
     return _error(step, failure, "", _hint(plan, step, failure))

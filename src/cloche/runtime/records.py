@@ -9,6 +9,7 @@ that of ``struct records`` in ``native/records.h``::
     outcome   i32 pid     u32 exit code  u32 signal      u32 timed out
               u64 user    u64 system                     CPU time, microseconds
               u64 peak    u64 oom kills                  bytes; count
+              u64 start time                             of the process: proc_pid_stat(5)
     failure   u32 set     u32 step       u32 stage       i32 errno
               char call[32]   char path[512]
               u32 head length, u32 zero, u8 head[1024]   start of the file that can't be executed
@@ -24,11 +25,12 @@ from typing import NamedTuple
 from cloche.errors import InternalError
 
 MAGIC = 0x0053_4452_4F43_4552
-PLANNED, SPAWNED, STARTED, EXITED, FAILED = range(5)
-"""How far the launcher came; ``STARTED`` once the container's program runs."""
+PLANNED, SPAWNED, CREATED, STARTED, EXITED, FAILED = range(6)
+"""How far the launcher came; ``CREATED`` when all but the program is ready, ``STARTED`` once it
+runs."""
 
 _HEADER = struct.Struct("<QIIQQQ")
-_OUTCOME = struct.Struct("<iIIIQQQQ")
+_OUTCOME = struct.Struct("<iIIIQQQQQ")
 _FAILURE = struct.Struct("<IIIi32s512sII1024s")
 _STEP = struct.Struct("<QQ")
 FIXED_SIZE = _HEADER.size + _OUTCOME.size + _FAILURE.size
@@ -68,6 +70,8 @@ class Records(NamedTuple):
     system_us: int
     peak_bytes: int
     oom_kills: int
+    start_time: int
+    """When the process started, clock ticks since boot; 0 unless the records are kept."""
     failure: Failure | None
     steps: tuple[Timing, ...]
 
@@ -86,9 +90,8 @@ def read(fd: int) -> Records:
     magic, count, progress, begun, ready, ended = _HEADER.unpack_from(data)
     if magic != MAGIC or len(data) != size(count):
         raise InternalError("the launcher left no records")
-    pid, exit_code, signal, timed_out, user_us, system_us, peak, oom_kills = _OUTCOME.unpack_from(
-        data, _HEADER.size
-    )
+    outcome = _OUTCOME.unpack_from(data, _HEADER.size)
+    pid, exit_code, signal, timed_out, user_us, system_us, peak, oom_kills, start_time = outcome
     failed, step, stage, errno, call, path, head_length, _, head = _FAILURE.unpack_from(
         data, _HEADER.size + _OUTCOME.size
     )
@@ -106,6 +109,7 @@ def read(fd: int) -> Records:
         system_us,
         peak,
         oom_kills,
+        start_time,
         failure if failed else None,
         tuple(Timing(*pair) for pair in _STEP.iter_unpack(data[FIXED_SIZE:])),
     )

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloche.errors import InvalidArgument, InvalidSpec
-from cloche.oci.validate import check_id, parse, validate
+from cloche.oci.identifier import check_id
+from cloche.oci.validate import parse, validate
 from tests.unit.oci.full import JSON, full, pointers, replaced
 
 MINIMAL = {"ociVersion": "1.0.0", "root": {"path": "rootfs"}}

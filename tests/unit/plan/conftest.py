@@ -105,4 +105,6 @@ def features() -> Features:
 @pytest.fixture
 def launch() -> Launch:
     """Return a launch with nothing special."""
-    return Launch(id="abc", state="/run/test", seccomp=b"\0" * 8)
+    return Launch(
+        id="abc", directory="/run/test/containers/abc", names="/run/test/names", seccomp=b"\0" * 8
+    )

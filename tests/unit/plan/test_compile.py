@@ -171,8 +171,8 @@ def test_joined_namespaces(spec: Any, features: Features, launch: Launch) -> Non
     plan = compile(spec, features, launch)
     joins = {step.argument("path"): step.stage for step in every(plan, "join_namespace")}
     assert joins == {"/proc/7/ns/pid": HOST, "/proc/7/ns/net": CHILD}
-    assert only(plan, "spawn").argument("user") == only(plan, "open_namespace").argument("slot")
-    assert only(plan, "spawn").argument("user") != NO_SLOT
+    assert only(plan, "spawn").argument("joined") == only(plan, "open_namespace").argument("slot")
+    assert only(plan, "spawn").argument("joined") != NO_SLOT
 
 
 def test_throw_away_root(spec: Any, features: Features, launch: Launch) -> None:
@@ -205,7 +205,6 @@ def test_throw_away_root(spec: Any, features: Features, launch: Launch) -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("hooks", {"poststop": [{"path": "/bin/true"}]}),
         ("linux.timeOffsets", {"boottime": {"secs": 1}}),
         ("linux.intelRdt", {"closID": "x"}),
         ("linux.netDevices", {"eth0": {}}),

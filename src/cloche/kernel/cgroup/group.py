@@ -47,6 +47,16 @@ class Group:
         """The group's directory in each hierarchy that it is in."""
         return [directory for _, directory in self._found]
 
+    @property
+    def unified(self) -> str:
+        """The group's directory in the v2 hierarchy, or ""."""
+        return self._unified
+
+    @property
+    def joined(self) -> tuple[str, ...]:
+        """The group's directories in hierarchies of v1, which processes move into."""
+        return tuple(place for hierarchy, place in self._found if hierarchy.version == 1)
+
     def processes(self) -> list[int]:
         """Return the pids of all processes, those of groups made by the container too.
 
@@ -75,6 +85,13 @@ class Group:
         else:
             v1.thaw(self._freezer())
 
+    def is_frozen(self) -> bool:
+        """Whether the processes have been told to stand still."""
+        if self._unified:
+            return read(f"{self._unified}/cgroup.freeze") == "1"
+        freezer = self.place("freezer")
+        return bool(freezer) and read(f"{freezer}/freezer.state") != "THAWED"
+
     def kill(self, timeout: float = PATIENCE) -> None:
         """Kill all processes, frozen or not, and wait up to ``timeout`` seconds for their end.
 
@@ -83,9 +100,9 @@ class Group:
         if self._unified:
             v2.kill(self._unified, timeout)
             return
-        if self._place("freezer"):
+        if self.place("freezer"):
             self.thaw()  # a frozen task of v1 doesn't take note of the signal
-        pids = self._place("pids")
+        pids = self.place("pids")
         if not pids:
             v1.kill(self._home(), timeout)
             return
@@ -100,8 +117,8 @@ class Group:
     def statistics(self) -> Statistics:
         """Return what the container uses and has used."""
         cpu = None
-        if self._place("cpuacct"):
-            cpu = v1.cpu(self._place("cpu"), self._place("cpuacct"))
+        if self.place("cpuacct"):
+            cpu = v1.cpu(self.place("cpu"), self.place("cpuacct"))
         elif self._unified:
             cpu = v2.cpu(self._unified)
         return Statistics(
@@ -140,7 +157,7 @@ class Group:
                 return directory
         return ""
 
-    def _place(self, controller: str) -> str:
+    def place(self, controller: str) -> str:
         """Return the group's directory in the hierarchy of a controller, or ""."""
         return self._first(lambda hierarchy: hierarchy.has(controller))
 
@@ -149,7 +166,7 @@ class Group:
         return self._unified or self._found[0][1]
 
     def _freezer(self) -> str:
-        freezer = self._place("freezer")
+        freezer = self.place("freezer")
         if not freezer:
             raise ControllerUnavailable(
                 "freezer",

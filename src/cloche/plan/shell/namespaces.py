@@ -76,10 +76,10 @@ def spawn(a: Arguments, facts: Facts) -> list[Piece]:
         # Without ids exec would take all capabilities away, and the ids come later.
         command.append("--keep-caps")
     lines = []
-    if a.number("user") != NO_SLOT:
+    if a.number("joined") != NO_SLOT:
         # nsenter becomes the root of the namespace, which needs a privilege; without it the
         # caller has to be that already.
-        option = word(f"--user={facts.slots[a.number('user')]}")
+        option = word(f"--user={facts.slots[a.number('joined')]}")
         lines = [f"chain+=(nsenter {option})", "((EUID == 0)) || chain+=(--preserve-credentials)"]
     lines += [
         "coproc container {",

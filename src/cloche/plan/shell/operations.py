@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cloche.plan.describe import Arguments
-from cloche.plan.shell import namespaces, privileges, process, root
+from cloche.plan.shell import lifecycle, namespaces, privileges, process, root
 from cloche.plan.shell.pieces import Facts, Piece
 
 OPERATIONS: dict[str, Callable[[Arguments, Facts], list[Piece]]] = {
@@ -13,6 +13,11 @@ OPERATIONS: dict[str, Callable[[Arguments, Facts], list[Piece]]] = {
     "make_file": process.make_file,
     "make_link": process.make_link,
     "lock": process.lock,
+    "unlock": lifecycle.unlock,
+    "keep_records": lifecycle.not_needed,
+    "keep_plan": lifecycle.not_needed,
+    "take_back": lifecycle.not_needed,
+    "keep": lifecycle.not_needed,
     "cgroup_parent": namespaces.cgroup_parent,
     "cgroup_create": namespaces.cgroup_create,
     "cgroup_set": namespaces.cgroup_set,
@@ -22,6 +27,8 @@ OPERATIONS: dict[str, Callable[[Arguments, Facts], list[Piece]]] = {
     "join_namespace": namespaces.join_namespace,
     "join_process": namespaces.join_process,
     "spawn": namespaces.spawn,
+    "open_process": lifecycle.for_exec,
+    "join": lifecycle.for_exec,
     "unshare": namespaces.unshare,
     "deny_setgroups": namespaces.deny_setgroups,
     "id_map": namespaces.id_map,
@@ -67,5 +74,14 @@ OPERATIONS: dict[str, Callable[[Arguments, Facts], list[Piece]]] = {
     "close_fds": process.close_fds,
     "init": process.init,
     "exec": process.exec,
+    "find_program": lifecycle.not_needed,
+    "own_stdio": lifecycle.not_needed,
+    "send_console": lifecycle.send,
+    "send_pidfd": lifecycle.send,
+    "write_pid": lifecycle.write_pid,
+    "hook": lifecycle.hook,
+    "make_gate": lifecycle.gate,
+    "leave": lifecycle.gate,
+    "wait_at_gate": lifecycle.gate,
     "supervise": process.supervise,
 }

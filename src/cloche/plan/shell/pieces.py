@@ -97,7 +97,7 @@ def facts(plan: Plan) -> Facts:
     return Facts(
         before_pivot=True,
         in_user_namespace=spawn is not None
-        and (bool(spawn.number("kinds") & flags.CLONE_NEWUSER) or spawn.number("user") >= 0),
+        and (bool(spawn.number("kinds") & flags.CLONE_NEWUSER) or spawn.number("joined") >= 0),
         slots=slots,
         uid=identity.number("uid") if identity is not None else 0,
         bounding=bounding.number("keep") if bounding is not None else -1,

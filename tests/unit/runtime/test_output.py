@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cloche.cli import output
+from cloche.runtime import output
 
 
 def test_full_stream_is_no_second_error(monkeypatch: pytest.MonkeyPatch) -> None:

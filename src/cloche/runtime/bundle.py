@@ -1,0 +1,53 @@
+"""A bundle: a directory with a ``config.json``, as an engine hands it to the runtime.
+
+Source: OCI runtime-spec, ``bundle.md``.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from cloche.errors import InvalidSpec, NotFound
+from cloche.oci import validate
+from cloche.oci.devices import with_default_rules
+
+if TYPE_CHECKING:
+    from cloche.oci.spec import Spec
+
+_LIMIT = 16 << 20
+"""Bytes: more is no ``config.json`` that anybody has written."""
+
+
+def load(directory: str, id: str) -> Spec:
+    """Return the spec of the bundle in a directory, for the container ``id``.
+
+    Its paths are absolute afterwards: the root's and those of bind mounts are relative to the
+    bundle.  Raises NotFound, or InvalidSpec with the place of what is wrong.
+    """
+    path = f"{directory}/config.json"
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_LIMIT + 1)
+    except FileNotFoundError as error:
+        raise NotFound(
+            f"{path}: no such file or directory",
+            hint="a bundle is a directory with a config.json; name it with --bundle, or make one: "
+            "cloche oci spec",
+        ) from error
+    if len(data) > _LIMIT:
+        raise InvalidSpec("", f"has more than {_LIMIT} bytes")
+    spec = validate.parse(data)
+    if "process" not in spec:
+        raise InvalidSpec("/process", "is missing: a container needs a program")
+    spec["root"]["path"] = os.path.join(directory, spec["root"]["path"])
+    for mount in spec.get("mounts", []):
+        source = mount.get("source", "")
+        if {"bind", "rbind"} & set(mount.get("options", [])) or mount.get("type") == "bind":
+            mount["source"] = os.path.join(directory, source)
+    linux = spec.setdefault("linux", {})
+    if not linux.get("cgroupsPath"):
+        linux["cgroupsPath"] = f"/{id}"
+    resources = linux.setdefault("resources", {})
+    resources["devices"] = with_default_rules(resources.get("devices", []))
+    return spec

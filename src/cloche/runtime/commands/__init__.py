@@ -1,0 +1,1 @@
+"""The commands of the OCI runtime, one module for each family."""

@@ -1,0 +1,101 @@
+"""``create`` and ``run``: build a container from a bundle."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from cloche.errors import AlreadyExists
+from cloche.kernel import features as host
+from cloche.oci.identifier import check_id
+from cloche.plan.compile import compile
+from cloche.plan.launch import Launch, Lifecycle
+from cloche.runtime import bundle, start
+from cloche.runtime.arguments import Option
+from cloche.runtime.clock import now
+from cloche.runtime.container import CONFIG_FILE, STATE_FILE
+
+if TYPE_CHECKING:
+    from cloche.oci.spec import Spec
+    from cloche.runtime.arguments import Values
+    from cloche.runtime.main import Settings
+
+_BOTH = (
+    Option(("bundle", "b"), "text", "the bundle's directory", "."),
+    Option(("console-socket",), "text", "socket that gets the terminal's master end"),
+    Option(("pidfd-socket",), "text", "socket that gets a pidfd of the container's process"),
+    Option(("pid-file",), "text", "file that gets the pid of the container's process"),
+    Option(("no-pivot",), "flag", "enter the root without pivot_root, as on an initramfs"),
+    Option(("no-new-keyring",), "flag", "let the container keep the caller's session keyring"),
+    Option(("preserve-fds",), "number", "how many more file descriptors the container gets"),
+)
+OPTIONS = {
+    "create": _BOTH,
+    "run": (
+        *_BOTH,
+        Option(("detach", "d"), "flag", "leave when the program runs"),
+        Option(("keep",), "flag", "don't delete the container when its process has ended"),
+        Option(("no-subreaper",), "flag", "has no effect: orphans go to the container's init"),
+    ),
+}
+
+
+def run_create(settings: Settings, values: Values) -> int:
+    """Become the launcher that builds the container, and leaves it waiting for its start."""
+    return _launch(settings, values, Lifecycle(gate=True))
+
+
+def run_run(settings: Settings, values: Values) -> int:
+    """Become the launcher that builds the container and runs its program."""
+    detached = values.flag("detach")
+    return _launch(settings, values, Lifecycle(foreground=not detached, keep=values.flag("keep")))
+
+
+def _launch(settings: Settings, values: Values, lifecycle: Lifecycle) -> int:
+    id = check_id(values.rest[0])
+    directory = f"{settings.root}/{id}"
+    if os.path.lexists(directory):
+        raise AlreadyExists(f"container with given ID already exists: {id}")
+    place = os.path.abspath(values.text("bundle"))
+    spec = bundle.load(place, id)
+    process = spec["process"]
+    console_socket = _absolute(values.text("console-socket"))
+    detached = not lifecycle.foreground
+    launch = Launch(
+        id,
+        directory,
+        stdio=start.streams(process, console_socket, detached),
+        lifecycle=lifecycle._replace(
+            bundle=place,
+            pid_file=_absolute(values.text("pid-file")),
+            console_socket=console_socket,
+            pidfd_socket=_absolute(values.text("pidfd-socket")),
+            preserve_fds=start.inherited(process, values.number("preserve-fds")),
+        ),
+        files=_files(spec, id, place),
+    )
+    launch = start.with_filter(launch, spec, settings)
+    plan = compile(spec, host.detect(), launch)
+    start.become(plan, settings, 1)
+
+
+def _files(spec: Spec, id: str, place: str) -> tuple[tuple[str, bytes], ...]:
+    import json
+
+    state = {
+        "id": id,
+        "bundle": place,
+        "rootfs": spec["root"]["path"],
+        "created": now(),
+        "ociVersion": spec["ociVersion"],
+        "annotations": spec.get("annotations", {}),
+        "cgroup": spec["linux"]["cgroupsPath"],
+    }
+    return (
+        (STATE_FILE, json.dumps(state).encode()),
+        (CONFIG_FILE, json.dumps(spec).encode()),
+    )
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(path) if path else ""

@@ -1,0 +1,156 @@
+"""``kill`` and ``delete``: signals, and the end."""
+
+from __future__ import annotations
+
+import os
+import select
+from typing import TYPE_CHECKING
+
+from cloche.errors import ClocheError, ContainerNotFound, InvalidArgument, WrongState
+from cloche.runtime import hooks
+from cloche.runtime.arguments import Option
+from cloche.runtime.container import Container
+
+if TYPE_CHECKING:
+    from cloche.runtime.arguments import Values
+    from cloche.runtime.main import Settings
+
+OPTIONS = {
+    "kill": (Option(("all", "a"), "flag", "send it to all processes of the container"),),
+    "delete": (Option(("force", "f"), "flag", "kill the container first, whatever its state"),),
+}
+_PATIENCE_MS = 10_000
+_SIGKILL = 9
+
+
+def run_kill(settings: Settings, values: Values) -> int:
+    """Send a signal."""
+    id, *more = values.rest
+    if len(more) > 1:
+        raise InvalidArgument(f"kill takes no argument {more[1]!r}")
+    container = Container(settings.root, id)
+    number = _signal(more[0] if more else "SIGTERM")
+    if values.flag("all"):
+        _signal_all(container, number)
+        return 0
+    container.require("kill")
+    if number == _SIGKILL and not _has_pid_namespace(container):
+        # Nothing kills the other processes when the first one dies.
+        _signal_all(container, number)
+        return 0
+    container.signal(number)
+    if number == _SIGKILL:
+        _thaw(container)  # a frozen process of cgroup v1 doesn't take note of the signal
+    return 0
+
+
+def run_delete(settings: Settings, values: Values) -> int:
+    """Remove what is left of a container."""
+    force = values.flag("force")
+    try:
+        container = Container(settings.root, values.rest[0])
+        if not force:
+            container.lock()
+            status = container.require("delete")
+        else:
+            _kill(container)  # the lock may be held by a launcher that waits for it
+            container.lock()
+            status = ""
+    except ContainerNotFound:
+        if force:
+            return 0
+        raise
+    if status != "stopped":
+        _kill(container)
+    _remove(container, settings)
+    return 0
+
+
+def _signal(text: str) -> int:
+    import signal
+
+    if text.isdigit():
+        return int(text)
+    name = text.upper().removeprefix("SIG")
+    if name.startswith(("RTMIN+", "RTMAX-")):
+        start, sign, offset = name[:5], name[5], name[6:]
+        if offset.isdigit():
+            base = signal.SIGRTMIN if start == "RTMIN" else signal.SIGRTMAX
+            return base + int(offset) * (1 if sign == "+" else -1)
+    try:
+        return signal.Signals[f"SIG{name}"]
+    except KeyError as error:
+        raise InvalidArgument(f"unknown signal {text!r}") from error
+
+
+def _signal_all(container: Container, number: int) -> None:
+    group = container.group()
+    if group is None:
+        container.signal(number)
+        return
+    if number == _SIGKILL:
+        group.kill()
+        return
+    for pid in group.processes():
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            pass
+
+
+def _has_pid_namespace(container: Container) -> bool:
+    namespaces = container.spec().get("linux", {}).get("namespaces", [])
+    return any(entry["type"] == "pid" and not entry.get("path") for entry in namespaces)
+
+
+def _thaw(container: Container) -> None:
+    group = container.group()
+    if group is not None and group.is_frozen():
+        group.thaw()
+
+
+def _kill(container: Container) -> None:
+    """Kill every process of a container, and wait for the end of the first."""
+    try:
+        fd = container.pidfd()
+    except WrongState:
+        fd = -1
+    try:
+        if fd >= 0:
+            import signal
+
+            try:
+                signal.pidfd_send_signal(fd, _SIGKILL)
+            except ProcessLookupError:
+                pass
+            _thaw(container)
+            poll = select.poll()
+            poll.register(fd, select.POLLIN)
+            if not poll.poll(_PATIENCE_MS):
+                raise WrongState(
+                    f"container {container.id}: its process doesn't end",
+                    hint="it may be waiting for a device (state D in ps)",
+                )
+        group = container.group()
+        if group is not None:
+            group.kill()
+    finally:
+        if fd >= 0:
+            os.close(fd)
+
+
+def _remove(container: Container, settings: Settings) -> None:
+    """Remove cgroups and files; the directory goes last, so that a later command can go on."""
+    group = container.group()
+    if group is not None:
+        group.kill()
+        group.remove()
+    try:
+        hooks.run(container, "poststop", "stopped")
+    except ContainerNotFound:
+        pass  # one that was never complete
+    except ClocheError as error:
+        settings.log.warning(error.message)
+    for name in os.listdir(container.directory):
+        os.unlink(f"{container.directory}/{name}")
+    os.rmdir(container.directory)

@@ -1,0 +1,236 @@
+"""A container as the commands of the runtime find it: a directory of files.
+
+::
+
+    <root>/<id>/        locked by whoever changes the container
+        state.json      what the create command knew: bundle, time, cgroup
+        config.json     the spec, checked, with its paths made absolute
+        records         what the launcher has learned: process, progress, failure
+        plan            the steps that built it
+        gate            the FIFO at which a created container waits
+
+Its status isn't written anywhere; it follows from the records and from the process:
+
+=========  ===========  =====================================================================
+status     process      records
+=========  ===========  =====================================================================
+creating   any          not CREATED yet, and the launcher holds the lock
+created    lives        CREATED: it waits at its gate
+running    lives        STARTED
+paused     lives        either of them, and the cgroup is frozen
+stopped    is gone      any
+=========  ===========  =====================================================================
+
+What each command may be done to, and where it leads:
+
+=======  =========================  ==========================
+command  from                       to
+=======  =========================  ==========================
+start    created                    running
+kill     created running paused     the same, or stopped
+pause    created running            paused
+resume   paused                     created or running
+exec     created running            the same
+delete   stopped created            gone (any, with ``--force``)
+=======  =========================  ==========================
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from cloche.errors import ContainerNotFound, NotFound, WrongState
+from cloche.oci.identifier import check_id
+from cloche.runtime import records
+
+if TYPE_CHECKING:
+    from cloche.kernel.cgroup.group import Group
+    from cloche.oci.spec import Spec
+
+CREATING = "creating"
+CREATED = "created"
+RUNNING = "running"
+PAUSED = "paused"
+STOPPED = "stopped"
+
+ALLOWED = {
+    "start": (CREATED,),
+    "kill": (CREATED, RUNNING, PAUSED),
+    "pause": (CREATED, RUNNING),
+    "resume": (PAUSED,),
+    "exec": (CREATED, RUNNING),
+    "update": (CREATED, RUNNING, PAUSED),
+    "delete": (STOPPED, CREATED),
+    "checkpoint": (RUNNING,),
+}
+"""The states in which each command can be carried out."""
+
+STATE_FILE = "state.json"
+CONFIG_FILE = "config.json"
+
+
+class Process(NamedTuple):
+    """A container's first process, told from a later one with its pid by when it started."""
+
+    pid: int
+    start_time: int
+
+    def is_alive(self) -> bool:
+        """Whether it runs; one that has ended and wasn't waited for doesn't."""
+        found = _stat(self.pid)
+        return found is not None and found[1] == self.start_time and found[0] not in "ZX"
+
+
+class Container:
+    """One container of a root directory of the runtime's.
+
+    Raises ContainerNotFound when there is none, InvalidArgument for an id that can't be one.
+    """
+
+    def __init__(self, root: str, id: str) -> None:
+        self.id = check_id(id)
+        self.directory = f"{root}/{id}"
+        if not os.path.isdir(self.directory):
+            raise ContainerNotFound(id)
+
+    def lock(self) -> None:
+        """Wait until no other command works on it, and keep others out until this one ends.
+
+        Raises ContainerNotFound when it has been deleted meanwhile.
+        """
+        try:
+            fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(fd), os.stat(self.directory)):
+                return  # never closed: the lock lasts as long as the process
+        except FileNotFoundError:
+            pass
+        raise ContainerNotFound(self.id)
+
+    def state(self) -> dict[str, Any]:
+        """Return what the create command has kept.
+
+        Raises ContainerNotFound when it didn't come so far.
+        """
+        document: dict[str, Any] = self._read(STATE_FILE)
+        return document
+
+    def spec(self) -> Spec:
+        """Return the spec that it was made from, with absolute paths."""
+        document: Spec = self._read(CONFIG_FILE)
+        return document
+
+    def records(self) -> records.Records | None:
+        """Return what its launcher has recorded; None when there is nothing yet."""
+        try:
+            fd = os.open(f"{self.directory}/records", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            return records.read(fd)
+        finally:
+            os.close(fd)
+
+    def process(self) -> Process | None:
+        """Return its first process, dead or alive; None when none was made."""
+        found = self.records()
+        return Process(found.pid, found.start_time) if found and found.pid else None
+
+    def group(self) -> Group | None:
+        """Return its cgroup; None if it has none any more."""
+        from cloche.kernel.cgroup import layout
+        from cloche.kernel.cgroup.group import Group
+
+        try:
+            path = self.state()["cgroup"]
+            return Group(layout.detect(), path) if path else None
+        except NotFound:
+            return None
+
+    def status(self) -> str:
+        """Return its status, one of the table above."""
+        found = self.records()
+        if found is None or found.progress in (records.PLANNED, records.SPAWNED):
+            return CREATING if self._is_locked() else STOPPED
+        if not Process(found.pid, found.start_time).is_alive():
+            return STOPPED
+        group = self.group()
+        if group is not None and group.is_frozen():
+            return PAUSED
+        return CREATED if found.progress == records.CREATED else RUNNING
+
+    def require(self, command: str) -> str:
+        """Return the status, if it allows a command.
+
+        Raises WrongState otherwise.
+        """
+        status = self.status()
+        if status not in ALLOWED[command]:
+            raise WrongState(f"cannot {command} container {self.id}: it is {status}")
+        return status
+
+    def pidfd(self) -> int:
+        """Return a pidfd of its first process.
+
+        Raises WrongState when that has ended.
+        """
+        process = self.process()
+        if process is not None:
+            try:
+                fd = os.pidfd_open(process.pid)
+            except ProcessLookupError:
+                pass
+            else:
+                if process.is_alive():  # looked at after it was opened: it is this one's
+                    return fd
+                os.close(fd)
+        raise WrongState(f"container {self.id} is not running")
+
+    def signal(self, number: int) -> None:
+        """Send its first process a signal.
+
+        Raises WrongState when that has ended.
+        """
+        fd = self.pidfd()
+        try:
+            signal.pidfd_send_signal(fd, number)
+        except ProcessLookupError as error:
+            raise WrongState(f"container {self.id} is not running") from error
+        finally:
+            os.close(fd)
+
+    def _read(self, name: str) -> Any:
+        import json
+
+        try:
+            with open(f"{self.directory}/{name}", "rb") as file:
+                return json.loads(file.read())
+        except (FileNotFoundError, ValueError) as error:
+            raise ContainerNotFound(self.id) from error
+
+    def _is_locked(self) -> bool:
+        try:
+            fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+
+def _stat(pid: int) -> tuple[str, int] | None:
+    """Return a process's state and when it started: fields 3 and 22 of proc_pid_stat(5)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The second field is a name in parentheses, which may hold anything.
+            fields = file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return fields[0].decode(), int(fields[19])

@@ -1,0 +1,61 @@
+"""Where the runtime tells what went wrong: standard error and a log file, which engines read.
+
+A line of the log is ``time="..." level=error msg="..."``, or with ``--log-format json``
+``{"level":"error","msg":"...","time":"..."}``.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from cloche.runtime import output
+
+FORMATS = ("text", "json")
+
+
+class Log(NamedTuple):
+    """A log file; an empty path is none, and then standard error gets the same lines."""
+
+    path: str = ""
+    format: str = "text"
+
+    def failure(self, message: str, hint: str = "") -> None:
+        """Tell what failed, to the log and to people."""
+        self._write("error", f"{message} ({hint})" if hint and self.path else message)
+        if self.path or self.format == "text":
+            output.tell_error(message, hint)
+
+    def warning(self, message: str) -> None:
+        """Tell what isn't as it was asked for."""
+        self._write("warning", message)
+        if not self.path and self.format == "text":
+            output.tell(f"cloche: warning: {message}\n")
+
+    def _write(self, level: str, message: str) -> None:
+        if not self.path and self.format == "text":
+            return
+        line = _line(level, message, self.format)
+        if not self.path:
+            output.tell(line)
+            return
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        try:
+            fd = os.open(self.path, flags, 0o644)
+        except OSError as error:
+            output.tell_error(f"{self.path}: {(error.strerror or str(error)).lower()}")
+            return
+        try:
+            os.write(fd, line.encode("utf-8", "surrogateescape"))
+        finally:
+            os.close(fd)
+
+
+def _line(level: str, message: str, format: str) -> str:
+    import json
+
+    from cloche.runtime.clock import now
+
+    if format == "json":
+        return json.dumps({"level": level, "msg": message, "time": now()}) + "\n"
+    return f'time="{now()}" level={level} msg={json.dumps(message)}\n'
