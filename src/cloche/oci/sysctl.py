@@ -30,7 +30,7 @@ def path(name: str) -> str:
 
 
 def problem(name: str, namespaces: Set[str]) -> str:
-    """Return why a container with these new namespaces can't set a parameter, or ""."""
+    """Return why a container with these namespaces, new or joined, can't set a parameter, or ""."""
     where = path(name)
     if not where:
         return "isn't the name of a kernel parameter"
@@ -42,4 +42,4 @@ def problem(name: str, namespaces: Set[str]) -> str:
         kind = "uts"
     else:
         return "isn't kept per namespace, so it would be set for the whole machine"
-    return "" if kind in namespaces else f"needs a new {kind} namespace of the container"
+    return "" if kind in namespaces else f"needs a {kind} namespace of the container"

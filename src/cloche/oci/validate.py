@@ -196,12 +196,11 @@ def _namespaces(spec: Spec) -> None:
         if paths.get("user") == "" and not mappings:
             raise InvalidSpec(f"/linux/{field}", "a new user namespace needs one")
         _mappings(mappings, f"/linux/{field}")
-    new = frozenset(kind for kind, path in paths.items() if not path)
     for name in linux.get("sysctl", {}):
         pointer = child("/linux/sysctl", name)
         if name == "kernel.hostname" and spec.get("hostname"):
             raise InvalidSpec(pointer, "contradicts /hostname")
-        problem = sysctl.problem(name, new)
+        problem = sysctl.problem(name, paths.keys())
         if problem:
             raise InvalidSpec(pointer, problem)
 

@@ -143,10 +143,10 @@ def enter(situation: Situation) -> list[Step]:
 
 def _sysctls(situation: Situation) -> list[Step]:
     linux = situation.spec.get("linux", {})
-    new = {name for name, kind in flags.NAMESPACE_KINDS.items() if situation.makes(kind)}
+    own = {entry["type"] for entry in linux.get("namespaces", [])}
     plan = []
     for name, value in sorted(linux.get("sysctl", {}).items()):
-        problem = sysctl.problem(name, new)
+        problem = sysctl.problem(name, own)
         if problem:
             raise InvalidSpec(f"/linux/sysctl/{name}", problem)
         why = "a kernel parameter of the container's namespaces"

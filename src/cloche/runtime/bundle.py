@@ -9,11 +9,11 @@ import os
 from typing import TYPE_CHECKING
 
 from cloche.errors import InvalidSpec, NotFound
-from cloche.oci import validate
+from cloche.oci import sysctl, validate
 from cloche.oci.devices import with_default_rules
 
 if TYPE_CHECKING:
-    from cloche.oci.spec import Spec
+    from cloche.oci.spec import Linux, Spec
 
 _LIMIT = 16 << 20
 """Bytes: more is no ``config.json`` that anybody has written."""
@@ -46,8 +46,33 @@ def load(directory: str, id: str) -> Spec:
         if {"bind", "rbind"} & set(mount.get("options", [])) or mount.get("type") == "bind":
             mount["source"] = os.path.join(directory, source)
     linux = spec.setdefault("linux", {})
+    _refuse_sysctls_of_the_host(linux)
     if not linux.get("cgroupsPath"):
         linux["cgroupsPath"] = f"/{id}"
     resources = linux.setdefault("resources", {})
     resources["devices"] = with_default_rules(resources.get("devices", []))
     return spec
+
+
+def _refuse_sysctls_of_the_host(linux: Linux) -> None:
+    """Refuse kernel parameters of a namespace that is joined, and is the host's own."""
+    if not linux.get("sysctl"):
+        return
+    own = set()
+    for namespace in linux.get("namespaces", []):
+        kind, path = namespace["type"], namespace.get("path", "")
+        if not path or not _is_own(path, kind):
+            own.add(kind)
+    for name in linux["sysctl"]:
+        problem = sysctl.problem(name, own)
+        if problem:
+            problem += ", and the one joined is the host's"
+            raise InvalidSpec(f"/linux/sysctl/{name}", problem)
+
+
+def _is_own(path: str, kind: str) -> bool:
+    names = {"network": "net", "mount": "mnt"}
+    try:
+        return os.path.samefile(path, f"/proc/self/ns/{names.get(kind, kind)}")
+    except OSError:
+        return False

@@ -38,7 +38,26 @@ def error(plan: Plan, failure: Failure) -> StepFailed:
     if step.operation.name in ("exec", "find_program"):
         message, hint = _exec(step, failure)
         return _error(step, failure, message, hint)
+    if step.operation.name == "hook":
+        return _error(step, failure, "", failure.head.decode("utf-8", "replace").strip())
     return _error(step, failure, "", _hint(plan, step, failure))
+
+
+def words_of_engines(plan: Plan, failure: Failure) -> str:
+    """Return what engines look for in a runtime's message, where a program can't be executed.
+
+    They choose the exit code by it: 127 for a program that isn't there, 126 for one that can't be
+    executed.
+    """
+    if plan.steps[failure.step].operation.name not in ("exec", "find_program"):
+        return ""
+    if failure.errno in (errno.ENOENT, errno.ENOTDIR):
+        argv = plan.steps[failure.step].argument("argv")
+        assert isinstance(argv, tuple)
+        if "/" in argv[0]:
+            return f"exec: {argv[0]}: no such file or directory"
+        return f"exec: {argv[0]}: executable file not found in $PATH"
+    return f"exec: {failure.path}: permission denied" if failure.errno == errno.EACCES else ""
 
 
 def _error(step: Step, failure: Failure, message: str, hint: str) -> StepFailed:
