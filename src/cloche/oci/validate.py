@@ -9,13 +9,16 @@ Source: OCI runtime-spec, ``config.md`` and ``config-linux.md``.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
 from typing import cast
 
 from cloche.errors import InvalidSpec
 from cloche.oci import schema, sysctl
 from cloche.oci.schema import child
 from cloche.oci.spec import IDMapping, Linux, Mount, Process, Seccomp, Spec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
 
 RLIMITS = frozenset(
     "RLIMIT_" + name

@@ -16,12 +16,13 @@ Source: OCI runtime-spec, ``config.md`` "POSIX-platform Hooks", ``runtime.md`` "
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from cloche.plan import steps
 from cloche.plan.situation import Situation
 from cloche.plan.steps import CHILD, HOST, Step
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.oci.spec import Hook, Spec
 

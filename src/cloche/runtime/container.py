@@ -40,13 +40,16 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cloche.errors import ContainerNotFound, NotFound, WrongState
 from cloche.oci.identifier import check_id
+from cloche.record import Record
 from cloche.runtime import records
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cloche.kernel.cgroup.group import Group
     from cloche.oci.spec import Spec
 
@@ -72,7 +75,7 @@ STATE_FILE = "state.json"
 CONFIG_FILE = "config.json"
 
 
-class Process(NamedTuple):
+class Process(Record):
     """A container's first process, told from a later one with its pid by when it started."""
 
     pid: int

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from cloche.errors import Unavailable
 from cloche.plan.hooks import state
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.oci.spec import Hook
     from cloche.runtime.container import Container

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, NamedTuple
 
 from cloche.errors import ClocheError, InvalidArgument
+from cloche.record import Record
 from cloche.runtime import arguments, output
 from cloche.runtime.arguments import Option
 from cloche.runtime.log import FORMATS, Log
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -38,7 +39,7 @@ GLOBAL = (
 )
 
 
-class Command(NamedTuple):
+class Command(Record):
     """A command: its module has ``OPTIONS[name]`` and ``run_<name>(settings, values)``."""
 
     module: str
@@ -65,7 +66,7 @@ COMMANDS = {
 }
 
 
-class Settings(NamedTuple):
+class Settings(Record):
     """The global options."""
 
     root: str

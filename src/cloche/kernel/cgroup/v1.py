@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import select
-import signal
 import time
 
 from cloche.errors import Unavailable
@@ -59,6 +58,8 @@ def kill(directory: str, timeout: float) -> None:
     v1 kills no group at once, so this goes process by process, again until there is none.  A
     process with a pending SIGKILL can't fork; what was born before is found in the next round.
     """
+    import signal  # imports enum, and most groups are empty by the time they are removed
+
     deadline = time.monotonic() + timeout
     while pidfds := _open(directory):
         try:

@@ -17,10 +17,13 @@ cache, and hence this module loads none of the others before it needs them.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
 
 from cloche.kernel.seccomp import cache
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 VERSION = 1
 """Part of each cached file's name: to be raised whenever the default profile's data or the

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import select
-from typing import TYPE_CHECKING
 
 from cloche.errors import ClocheError, ContainerNotFound, InvalidArgument, WrongState
 from cloche.runtime import hooks
 from cloche.runtime.arguments import Option
 from cloche.runtime.container import Container
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.runtime.arguments import Values
     from cloche.runtime.main import Settings

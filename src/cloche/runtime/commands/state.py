@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
 
 from cloche.errors import ClocheError, InvalidArgument
 from cloche.runtime import output
 from cloche.runtime.arguments import Option
 from cloche.runtime.container import STOPPED, Container
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cloche.runtime.arguments import Values
     from cloche.runtime.main import Settings
 
