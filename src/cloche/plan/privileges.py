@@ -163,7 +163,7 @@ def _filters(situation: Situation) -> list[Step]:
 
 
 def _landlock_paths(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    import json
+    from cloche import json
 
     pointer = f"/annotations/{LANDLOCK_ANNOTATION}"
     try:

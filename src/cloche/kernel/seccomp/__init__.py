@@ -63,13 +63,13 @@ def program(profile: Mapping[str, Any], cache_dir: str, *, source: str = "") -> 
     (SCMP_ACT_NOTIFY), MissingDependency when libseccomp isn't installed.
     """
     import hashlib
-    import json
 
+    from cloche import json
     from cloche.errors import InvalidArgument, InvalidSpec
     from cloche.kernel.seccomp.profile import check_spec
 
     check_spec(profile)
-    canonical = json.dumps(profile, sort_keys=True, separators=(",", ":")).encode()
+    canonical = json.dumps(profile, sort_keys=True).encode()
     digest = hashlib.sha256(canonical).hexdigest()
     name = f"sha256-{digest}-{VERSION}-{os.uname().machine}"
     try:

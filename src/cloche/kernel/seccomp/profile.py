@@ -74,7 +74,7 @@ def check_spec(profile: Mapping[str, Any]) -> None:
 
 def load(path: str, capabilities: int) -> dict[str, Any]:
     """Return the profile in a file, in the OCI form; see ``seccomp.load_profile``."""
-    import json
+    from cloche import json
 
     def reject(place: str, problem: str) -> InvalidArgument:
         return InvalidArgument(f"seccomp profile {path}: {place or '/'}: {problem}")
