@@ -45,11 +45,15 @@ def loads(text: str | bytes) -> Any:
     return json.loads(text)
 
 
-def dumps(value: object, *, sort_keys: bool = False) -> str:
-    """Return the JSON text of a value, in ASCII and without blanks.
+def dumps(value: object, *, sort_keys: bool = False, indent: str = "") -> str:
+    """Return the JSON text of a value, in ASCII.
+
+    It has no blanks, or with ``indent`` a line for each item, and then names are strings only.
 
     Raises TypeError for what JSON has no form for, ValueError for a value that holds itself.
     """
+    if indent:
+        return _indented(value, sort_keys, indent, "\n")
     try:
         from _json import encode_basestring_ascii, make_encoder
 
@@ -62,6 +66,21 @@ def dumps(value: object, *, sort_keys: bool = False) -> str:
     import json
 
     return json.dumps(value, sort_keys=sort_keys, separators=(",", ":"))
+
+
+def _indented(value: object, sort_keys: bool, indent: str, line: str) -> str:
+    """Return the text of a value that stands in a line which begins so."""
+    inner = line + indent
+    if isinstance(value, dict) and value:
+        members = [
+            f"{dumps(name)}: {_indented(member, sort_keys, indent, inner)}"
+            for name, member in (sorted(value.items()) if sort_keys else value.items())
+        ]
+        return f"{{{inner}{f',{inner}'.join(members)}{line}}}"
+    if isinstance(value, (list, tuple)) and value:
+        items = [_indented(item, sort_keys, indent, inner) for item in value]
+        return f"[{inner}{f',{inner}'.join(items)}{line}]"
+    return dumps(value)
 
 
 def _refuse(value: object) -> object:

@@ -6,12 +6,14 @@ import json as standard
 import math
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import cloche
 from cloche import json
 
 VALUES = st.recursive(
@@ -96,6 +98,13 @@ def test_values_are_written_alike(value: object, sort: bool) -> None:
     assert text == standard.dumps(value, sort_keys=sort, separators=(",", ":"))
 
 
+@given(VALUES, st.booleans(), st.sampled_from((" ", "\t", "    ")))
+def test_indented_values_are_written_alike(value: object, sort: bool, indent: str) -> None:
+    """With an item in each line, for people."""
+    text = json.dumps(value, sort_keys=sort, indent=indent)
+    assert text == standard.dumps(value, sort_keys=sort, indent=indent)
+
+
 def test_what_cannot_be_written_is_refused_alike() -> None:
     """What JSON has no form for, mixed keys that can't be sorted, a list in itself, depth."""
     circle: list[object] = []
@@ -117,4 +126,5 @@ def test_nothing_is_imported_for_what_goes_well() -> None:
         "import sys; from cloche import json; json.dumps(json.loads(b' {\"a\": [1.5, null]} '));"
         "assert not {'json', 're', 'typing'} & sys.modules.keys()"
     )
-    subprocess.run([sys.executable, "-S", "-c", code], check=True, env={"PYTHONPATH": "src"})
+    root = str(Path(cloche.__file__).parent.parent)
+    subprocess.run([sys.executable, "-S", "-c", code], check=True, env={"PYTHONPATH": root})

@@ -85,9 +85,7 @@ def _dispatch(arguments: list[str]) -> int:
     command = COMMANDS.get(name)
     if command is None:
         raise _unknown(name)
-    import importlib
-
-    module = importlib.import_module(command.module)
+    module = __import__(command.module, fromlist=("run",))  # importlib imports warnings
     if command.has_own_line:
         own: int = module.main(rest)
         return own

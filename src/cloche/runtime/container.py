@@ -39,9 +39,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
 
 from cloche.errors import ContainerNotFound, NotFound, WrongState
+from cloche.kernel import signals
 from cloche.oci.identifier import check_id
 from cloche.record import Record
 from cloche.runtime import records
@@ -199,14 +199,14 @@ class Container:
         """
         fd = self.pidfd()
         try:
-            signal.pidfd_send_signal(fd, number)
+            signals.send(fd, number)
         except ProcessLookupError as error:
             raise WrongState(f"container {self.id} is not running") from error
         finally:
             os.close(fd)
 
     def _read(self, name: str) -> Any:
-        import json
+        from cloche import json
 
         try:
             with open(f"{self.directory}/{name}", "rb") as file:

@@ -52,8 +52,7 @@ class Log(Record):
 
 
 def _line(level: str, message: str, format: str) -> str:
-    import json
-
+    from cloche import json
     from cloche.runtime.clock import now
 
     if format == "json":

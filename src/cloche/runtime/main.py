@@ -118,9 +118,8 @@ def _dispatch(settings: Settings, words: list[str]) -> int:
         raise InvalidArgument(
             f"there is no command {name}", hint="cloche-oci --help lists the commands"
         )
-    import importlib
-
-    module = importlib.import_module(f"cloche.runtime.commands.{command.module}")
+    path = f"cloche.runtime.commands.{command.module}"
+    module = __import__(path, fromlist=("OPTIONS",))  # importlib imports warnings
     options: tuple[Option, ...] = module.OPTIONS[name]
     if rest[:1] in (["--help"], ["-h"]):
         print(f"Usage: cloche-oci [GLOBAL OPTIONS] {name} [OPTIONS] {command.arguments}".rstrip())

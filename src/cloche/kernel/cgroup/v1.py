@@ -11,6 +11,7 @@ import select
 import time
 
 from cloche.errors import Unavailable
+from cloche.kernel import signals
 from cloche.kernel.cgroup.files import keyed, read, read_number, write
 from cloche.kernel.cgroup.statistics import Cpu, Io, Memory, Pids
 
@@ -58,14 +59,12 @@ def kill(directory: str, timeout: float) -> None:
     v1 kills no group at once, so this goes process by process, again until there is none.  A
     process with a pending SIGKILL can't fork; what was born before is found in the next round.
     """
-    import signal  # imports enum, and most groups are empty by the time they are removed
-
     deadline = time.monotonic() + timeout
     while pidfds := _open(directory):
         try:
             for pidfd in pidfds:
                 try:
-                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                    signals.send(pidfd, signals.SIGKILL)
                 except ProcessLookupError:
                     pass  # it ended by itself
             _wait(pidfds, directory, deadline)

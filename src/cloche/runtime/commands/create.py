@@ -80,7 +80,7 @@ def _launch(settings: Settings, values: Values, lifecycle: Lifecycle) -> int:
 
 
 def _files(spec: Spec, id: str, place: str) -> tuple[tuple[str, bytes], ...]:
-    import json
+    from cloche import json
 
     state = {
         "id": id,

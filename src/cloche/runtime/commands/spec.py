@@ -22,8 +22,7 @@ OPTIONS = {
 
 def run_spec(_: Settings, values: Values) -> int:
     """Write config.json, unless there is one."""
-    import json
-
+    from cloche import json
     from cloche.oci.example import example
 
     document = example()

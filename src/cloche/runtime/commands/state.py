@@ -27,9 +27,9 @@ OPTIONS: dict[str, tuple[Option, ...]] = {
 
 def run_state(settings: Settings, values: Values) -> int:
     """Print a container's state, as JSON."""
-    import json
+    from cloche import json
 
-    print(json.dumps(_describe(Container(settings.root, values.rest[0])), indent=2))
+    print(json.dumps(_describe(Container(settings.root, values.rest[0])), indent="  "))
     return 0
 
 
@@ -53,7 +53,7 @@ def run_list(settings: Settings, values: Values) -> int:
         except ClocheError as error:
             output.tell_error(f"container {name}: {error.message}")
     if format == "json":
-        import json
+        from cloche import json
 
         print(json.dumps(found or None))
     else:
