@@ -14,19 +14,19 @@ import cloche
 START_PATH = (
     "cloche.engine.launch",
     "cloche.kernel.cgroup.group",
-    "cloche.kernel.cgroup.layout",
-    "cloche.kernel.features",
     "cloche.kernel.seccomp.profile",
-    "cloche.oci.validate",
-    "cloche.plan.compile",
-    "cloche.plan.launch",
-    "cloche.plan.wire",
     "cloche.rootfs.host",
+    "cloche.runtime.commands.create",
+    "cloche.runtime.commands.exec",
+    "cloche.runtime.commands.freeze",
+    "cloche.runtime.commands.kill",
+    "cloche.runtime.commands.start",
+    "cloche.runtime.commands.state",
     "cloche.runtime.failure",
-    "cloche.runtime.launcher",
-    "cloche.runtime.records",
+    "cloche.runtime.main",
+    "cloche.runtime.report",
 )
-"""What a start imports, apart from the options of ``cloche run`` (argparse needs ``re``)."""
+"""What ``cloche run`` and ``cloche-oci`` import, but for the options of the former."""
 
 SLOW = (
     "argparse", "asyncio", "collections", "contextlib", "copyreg", "csv", "ctypes", "dataclasses",
