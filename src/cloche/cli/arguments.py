@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Mapping
-from typing import TypeVar
 
 from cloche.engine import values, volumes
 from cloche.engine.options import HOST, NONE, PRIVATE, UNCONFINED, RunOptions
 from cloche.errors import InvalidArgument, NotFound, Unsupported
 
-_T = TypeVar("_T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import TypeVar
+
+    _T = TypeVar("_T")
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
 
 from cloche.cli.arguments import add_run_options, run_options
 from cloche.cli.parser import Parser
 from cloche.errors import InvalidArgument
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 

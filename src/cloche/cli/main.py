@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import NamedTuple
 
 from cloche.errors import ClocheError, InvalidArgument
+from cloche.record import Record
 from cloche.runtime import output
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 FAILED = 125
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 
-class Command(NamedTuple):
+class Command(Record):
     """A sub-command; its module has ``configure(parser)`` and ``run(arguments) -> exit code``.
 
     One with a command line of its own has ``main(argv) -> exit code`` instead.
@@ -82,9 +85,7 @@ def _dispatch(arguments: list[str]) -> int:
     command = COMMANDS.get(name)
     if command is None:
         raise _unknown(name)
-    import importlib
-
-    module = importlib.import_module(command.module)
+    module = __import__(command.module, fromlist=("run",))  # importlib imports warnings
     if command.has_own_line:
         own: int = module.main(rest)
         return own

@@ -7,9 +7,12 @@ later release may have another one with the same beginning.
 from __future__ import annotations
 
 import argparse
-from typing import Any, NoReturn
 
 from cloche.errors import InvalidArgument
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):

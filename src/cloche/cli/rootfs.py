@@ -6,9 +6,12 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
 
 from cloche.rootfs.from_host import FILE, Copied, Wanted, copy, find
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 _DESCRIPTION = """\
 Copy programs of this machine into a directory, each with its loader, the shared libraries it

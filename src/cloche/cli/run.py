@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from cloche.cli.arguments import add_run_options, run_options
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 

@@ -12,17 +12,19 @@ Sources: passwd(5), group(5).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
-
 from cloche.engine import beneath
 from cloche.errors import InvalidArgument, NotFound
+from cloche.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _GREATEST = 2**31 - 1
 """Docker's; beyond it programs that keep ids in an ``int`` go wrong."""
 
 
-class Account(NamedTuple):
+class Account(Record):
     """The ids of a process, as seen in the container, and its home directory."""
 
     uid: int

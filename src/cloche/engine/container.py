@@ -7,7 +7,6 @@ What the spec can't say is in ``files`` and ``seccomp_profile``.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from cloche.engine import accounts, defaults, devices, users
 from cloche.engine.mounts import mounts
@@ -17,6 +16,7 @@ from cloche.errors import InvalidArgument, PermissionDenied, Unsupported
 from cloche.kernel import capabilities
 from cloche.oci import sysctl
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Set
 

@@ -5,8 +5,7 @@ Source: moby, ``daemon/pkg/oci/defaults.go``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.oci.spec import DeviceRule, Mount
 

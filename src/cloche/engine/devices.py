@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
 
 from cloche.engine.values import DeviceRate, DeviceRequest
 from cloche.errors import InvalidArgument, NotFound, PermissionDenied
+from cloche.record import Record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cloche.oci.spec import Device, DeviceRule, ThrottleDevice
 
 _NOT_DEVICES = frozenset({"pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev"})
 """Directories of /dev that hold something else, or a container's own: as in containerd."""
 
 
-class Found(NamedTuple):
+class Found(Record):
     """A device of the host, with the path that it gets in the container."""
 
     source: str

@@ -20,10 +20,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-from typing import TYPE_CHECKING
 
 from cloche.errors import NotFound, Unavailable
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Container
 
@@ -140,13 +140,14 @@ def _kill_users(id: str) -> None:
     Raises Unavailable when one doesn't end in time.
     """
     import select
-    import signal
+
+    from cloche.kernel import signals
 
     while pidfds := _users(f"/containers/{id}/".encode()):
         poll = select.poll()
         try:
             for pidfd in pidfds:
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                signals.send(pidfd, signals.SIGKILL)
                 poll.register(pidfd, select.POLLIN)
             if not poll.poll(_PATIENCE * 1000):
                 raise Unavailable(f"processes of container {id[:12]} don't end")

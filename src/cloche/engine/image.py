@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
 from cloche.errors import InvalidArgument, NotFound
+from cloche.record import Record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.engine.options import RunOptions
     from cloche.rootfs.host import HostImage, Overlay
@@ -16,7 +17,7 @@ HOST = "host"
 _SHELL = ("/bin/sh",)
 
 
-class Image(NamedTuple):
+class Image(Record):
     """A root directory, and what belongs on top of it."""
 
     root: str

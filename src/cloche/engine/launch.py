@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from cloche.engine import container, image
 from cloche.engine.heal import CGROUP_FILE, heal
@@ -21,9 +20,13 @@ from cloche.plan import privileges, wire
 from cloche.plan.compile import compile
 from cloche.plan.launch import Launch
 from cloche.plan.steps import STDIO_NULL, STDIO_PIPE, STDIO_TERMINAL, Plan
+from cloche.record import Record
 from cloche.runtime import launcher
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from cloche.engine.options import RunOptions
     from cloche.kernel.features import Features
     from cloche.oci.spec import Spec
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 _REPORT = (sys.executable, "-P", "-m", "cloche.cli.report")
 
 
-class Prepared(NamedTuple):
+class Prepared(Record):
     """A container that is ready to be started."""
 
     spec: Spec

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from cloche.engine import beneath, defaults
 from cloche.engine.options import HOST, NONE, RunOptions
 from cloche.engine.volumes import OVERLAY, TMPFS, Volume
 from cloche.errors import InvalidArgument
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.engine.devices import Found
     from cloche.engine.image import Image

@@ -6,11 +6,10 @@ from every value that can be given.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from cloche.engine.values import DeviceRate, DeviceRequest, DeviceRule, Ulimit
 from cloche.engine.volumes import Volume
 from cloche.errors import InvalidArgument
+from cloche.record import Record
 
 MiB = 1 << 20
 MINIMUM_MEMORY = 6 * MiB
@@ -22,7 +21,7 @@ PRIVATE = "private"
 UNCONFINED = "unconfined"
 
 
-class RunOptions(NamedTuple):
+class RunOptions(Record):
     """Every option of ``cloche run``; sizes are bytes."""
 
     # what to run, and where

@@ -17,16 +17,16 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import NamedTuple
 
 from cloche.errors import PermissionDenied
 from cloche.kernel.features import in_user_namespace
+from cloche.record import Record
 
 _OVERFLOW_ID = 65534
 """The kernel's default, /proc/sys/kernel/overflowuid."""
 
 
-class Places(NamedTuple):
+class Places(Record):
     """Two directories, absolute."""
 
     state: str

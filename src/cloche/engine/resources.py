@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cloche.engine import defaults, devices
 from cloche.engine.options import RunOptions
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.kernel.features import Features
     from cloche.oci.spec import BlockIo, Cpu, DeviceRule, Memory, Resources

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from cloche.engine.options import HOST, PRIVATE
 from cloche.errors import InvalidArgument, PermissionDenied, Unsupported
 from cloche.kernel import idmap
+from cloche.record import Record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -19,7 +19,7 @@ _FIRST = 524_288
 _COUNT = 65_536
 
 
-class Mappings(NamedTuple):
+class Mappings(Record):
     """The maps of a new user namespace."""
 
     uids: list[IDMapping]

@@ -10,10 +10,13 @@ text that isn't of the form; it names the text, and the hint says what would be 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
 
 from cloche.errors import InvalidArgument, NotFound
+from cloche.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
 
 CPU_PERIOD = 100_000
 """The kernel's and Docker's default, in microseconds."""
@@ -44,7 +47,7 @@ _NAME_LETTERS = frozenset(_LETTERS + "_.-")
 _HOST_LETTERS = frozenset(_LETTERS + "_.-")
 
 
-class DeviceRequest(NamedTuple):
+class DeviceRequest(Record):
     """A device of the host to be shown in the container, ``access`` of the letters r, w, m."""
 
     source: str
@@ -52,7 +55,7 @@ class DeviceRequest(NamedTuple):
     access: str = "rwm"
 
 
-class DeviceRule(NamedTuple):
+class DeviceRule(Record):
     """A rule for access to devices, with -1 for every number."""
 
     type: str
@@ -61,14 +64,14 @@ class DeviceRule(NamedTuple):
     access: str
 
 
-class DeviceRate(NamedTuple):
+class DeviceRate(Record):
     """A limit or a weight of one block device of the host."""
 
     path: str
     value: int
 
 
-class Ulimit(NamedTuple):
+class Ulimit(Record):
     """A resource limit by its name in a spec (``RLIMIT_NOFILE``); -1 is unlimited."""
 
     name: str

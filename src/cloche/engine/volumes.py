@@ -6,11 +6,14 @@ All three say the same kind of thing in grammars of their own; here they become 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from typing import NamedTuple
 
 from cloche.engine.values import absolute, size
 from cloche.errors import InvalidArgument, Unsupported
+from cloche.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 BIND = "bind"
 TMPFS = "tmpfs"
@@ -37,7 +40,7 @@ _TMPFS_SETTINGS = ("size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol
 _TMPFS_FLAGS = ("atime", "noatime", "diratime", "nodiratime", "relatime", "strictatime", "sync")
 
 
-class Volume(NamedTuple):
+class Volume(Record):
     """A mount that the user asked for."""
 
     kind: str

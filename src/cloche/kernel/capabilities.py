@@ -6,10 +6,12 @@ A set of capabilities is an ``int`` here, a bit mask as the kernel shows it in
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
-
 from cloche.errors import InvalidArgument
+from cloche.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 NAMES: tuple[str, ...] = (
     "CAP_CHOWN",
@@ -62,7 +64,7 @@ LAST = len(NAMES) - 1
 """The highest capability known here; the running kernel's own is ``last()``."""
 
 
-class Sets(NamedTuple):
+class Sets(Record):
     """The five capability sets of a process, as bit masks."""
 
     inheritable: int

@@ -11,10 +11,11 @@ Two depths, for two readers:
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
 from cloche.kernel import capabilities, idmap
+from cloche.record import Record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.kernel.cgroup.layout import Layout
 
@@ -25,7 +26,7 @@ UNKNOWN = -1
 _INITIAL_USER_NAMESPACE = "user:[4026531837]"
 
 
-class Features(NamedTuple):
+class Features(Record):
     """The facts about the host that plans depend on."""
 
     kernel: tuple[int, int]
@@ -70,7 +71,7 @@ class Features(NamedTuple):
         return bool(self.capabilities >> capabilities.NUMBERS[name] & 1)
 
 
-class Finding(NamedTuple):
+class Finding(Record):
     """One thing that containers need, whether it is here, and how that was found out."""
 
     wall: str

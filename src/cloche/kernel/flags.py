@@ -7,8 +7,11 @@ says what the numbers mean.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from cloche.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # --- namespaces: clone(2), namespaces(7), <linux/sched.h> ----------------------------------------
 
@@ -115,7 +118,7 @@ PROPAGATIONS: dict[str, int] = {
 """mount_namespaces(7), by the OCI runtime spec's names."""
 
 
-class MountOption(NamedTuple):
+class MountOption(Record):
     """What one mount option of the OCI runtime spec does."""
 
     set: int = 0
@@ -189,7 +192,7 @@ What isn't here is the file system's own and goes to it as it stands.
 """
 
 
-class MountFlags(NamedTuple):
+class MountFlags(Record):
     """A list of mount options, sorted by who they are for."""
 
     set: int

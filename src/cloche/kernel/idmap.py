@@ -10,8 +10,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from typing import NamedTuple
+
+from cloche.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SUBUID = "/etc/subuid"
 SUBGID = "/etc/subgid"
@@ -20,7 +24,7 @@ _SET_ID_CAPABILITY = {"newuidmap": 7, "newgidmap": 6}
 """CAP_SETUID and CAP_SETGID: what a file capability must hold in place of the setuid bit."""
 
 
-class Range(NamedTuple):
+class Range(Record):
     """A run of ids."""
 
     first: int

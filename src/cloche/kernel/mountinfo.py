@@ -12,10 +12,10 @@ so that a line can be split at its blanks.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from cloche.record import Record
 
 
-class Mount(NamedTuple):
+class Mount(Record):
     """One mount; every name is decoded."""
 
     id: int

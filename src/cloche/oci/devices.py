@@ -6,8 +6,7 @@ them and nodes of any kind may be made (``m``) is as other runtimes have it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.oci.spec import DeviceRule
 

@@ -1,18 +1,56 @@
-"""Check a JSON value against a type built of TypedDict, list, dict, Literal and scalars.
+"""Check a JSON value against a description of what it may be.
 
-The walker is small because the types say everything: the fields of an object and which of them
-must be there, the bounds of a number (``Bounds`` in ``Annotated``), the words of a ``Literal``.
-Every error carries the place as a JSON pointer (RFC 6901).
+The walker is small because the descriptions say everything: the fields of an object and which of
+them must be there, the bounds of a number, the words that a string is one of.  Those of a
+``config.json`` are in ``cloche.oci.fields``, made from the types of ``cloche.oci.spec``.  Every
+error carries the place as a JSON pointer (RFC 6901).
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, NotRequired, Required, cast, get_args, get_origin
-
 from cloche.errors import InternalError, InvalidSpec
-from cloche.oci.spec import Bounds
+from cloche.record import Record
 
-_NAMES = {bool: "true or false", int: "an integer", str: "a string"}
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
+    Kind: TypeAlias = "type[bool] | type[int] | type[str] | Integer | Word | Array | Map | Object"
+    """What a JSON value may be."""
+
+_NAMES: dict[object, str] = {bool: "true or false", int: "an integer", str: "a string"}
+
+
+class Integer(Record):
+    """An integer within bounds, both allowed."""
+
+    least: int
+    greatest: int
+
+
+class Word(Record):
+    """One of these strings."""
+
+    words: tuple[str, ...]
+
+
+class Array(Record):
+    """An array, all of whose items are of one kind."""
+
+    item: Kind
+
+
+class Map(Record):
+    """An object with names of any kind, all of whose members are of one kind."""
+
+    member: Kind
+
+
+class Object(Record):
+    """An object with known fields, and the names of those that must be there."""
+
+    fields: dict[str, Kind]
+    required: tuple[str, ...]
 
 
 def child(pointer: str, key: str | int) -> str:
@@ -20,43 +58,43 @@ def child(pointer: str, key: str | int) -> str:
     return f"{pointer}/{str(key).replace('~', '~0').replace('/', '~1')}"
 
 
-def convert(value: object, kind: object, pointer: str = "") -> object:
-    """Return the part of a JSON value that a type knows.
+def convert(value: object, kind: Kind, pointer: str = "") -> Any:
+    """Return the part of a JSON value that its description knows.
 
     Unknown fields are left out.  So are fields whose value is null: Go programs, which write
     most of these documents, take null for "not given".
 
-    Raises InvalidSpec at the first place that doesn't fit, in the order of the type's fields.
+    Raises InvalidSpec at the first place that doesn't fit, in the order of the fields.
     """
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin in (Required, NotRequired):
-        return convert(value, arguments[0], pointer)
-    if origin is Annotated:
-        return _bounded(convert(value, arguments[0], pointer), arguments[1], pointer)
-    if origin is Literal:
-        if not isinstance(value, str) or value not in arguments:
-            words = ", ".join(json_name(word) for word in arguments)
+    if kind is str:
+        if not isinstance(value, str):
+            raise _wrong_type(value, "a string", pointer)
+        return _text(value, pointer)
+    if kind is bool or kind is int:
+        # bool is a subclass of int in Python, true is no number in JSON
+        if type(value) is not kind:
+            raise _wrong_type(value, _NAMES[kind], pointer)
+        return value
+    if isinstance(kind, Object):
+        return _object(value, kind, pointer)
+    if isinstance(kind, Integer):
+        return _bounded(value, kind, pointer)
+    if isinstance(kind, Word):
+        if not isinstance(value, str) or value not in kind.words:
+            words = ", ".join(json_name(word) for word in kind.words)
             raise InvalidSpec(pointer, f"is {json_name(value)} but must be one of {words}")
         return value
-    if origin is list:
+    if isinstance(kind, Array):
         if not isinstance(value, list):
             raise _wrong_type(value, "an array", pointer)
-        item = arguments[0]
-        return [convert(entry, item, child(pointer, n)) for n, entry in enumerate(value)]
-    if origin is dict:
+        return [convert(entry, kind.item, child(pointer, n)) for n, entry in enumerate(value)]
+    if isinstance(kind, Map):
         if not isinstance(value, dict):
             raise _wrong_type(value, "an object", pointer)
         return {
-            _text(key, child(pointer, key)): convert(entry, arguments[1], child(pointer, key))
+            _text(key, child(pointer, key)): convert(entry, kind.member, child(pointer, key))
             for key, entry in value.items()
         }
-    if hasattr(kind, "__required_keys__"):
-        return _object(value, cast(type, kind), pointer)
-    if kind in (bool, int, str):
-        # bool is a subclass of int in Python, true is no number in JSON
-        if type(value) is not kind:
-            raise _wrong_type(value, _NAMES[cast(type, kind)], pointer)
-        return _text(value, pointer) if isinstance(value, str) else value
     raise InternalError(f"the schema has no rule for {kind}")
 
 
@@ -72,24 +110,24 @@ def json_name(value: object) -> str:
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _object(value: object, kind: type, pointer: str) -> dict[str, object]:
+def _object(value: object, kind: Object, pointer: str) -> dict[str, object]:
     if not isinstance(value, dict):
         raise _wrong_type(value, "an object", pointer)
-    required: frozenset[str] = kind.__required_keys__  # type: ignore[attr-defined]  # a TypedDict
     result = {}
-    for name, field in kind.__annotations__.items():
-        if value.get(name) is not None:
-            result[name] = convert(value[name], field, child(pointer, name))
-        elif name in required:
+    for name, field in kind.fields.items():
+        member = value.get(name)
+        if member is not None:
+            result[name] = convert(member, field, child(pointer, name))
+        elif name in kind.required:
             raise InvalidSpec(child(pointer, name), "is missing but required")
     return result
 
 
-def _bounded(value: object, bounds: object, pointer: str) -> object:
-    assert isinstance(bounds, Bounds)
-    assert isinstance(value, int)
-    if not bounds.least <= value <= bounds.greatest:
-        limits = f"{bounds.least} to {bounds.greatest}"
+def _bounded(value: object, kind: Integer, pointer: str) -> int:
+    if type(value) is not int:
+        raise _wrong_type(value, "an integer", pointer)
+    if not kind.least <= value <= kind.greatest:
+        limits = f"{kind.least} to {kind.greatest}"
         raise InvalidSpec(pointer, f"is {json_name(value)} but must be {limits}")
     return value
 

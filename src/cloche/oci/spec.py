@@ -1,10 +1,10 @@
 """The data model of ``config.json``, OCI runtime-spec 1.3, as far as it concerns Linux.
 
 A spec *is* the dictionary that ``json.loads`` gives, and ``json.dumps`` writes it back: these
-classes are its types and nothing at run time, except for ``cloche.oci.schema``, which walks
-over their annotations to check a document.  That is why annotations here are real objects (no
-``from __future__ import annotations``), and why a module on the start path imports this one
-under ``TYPE_CHECKING`` only.
+classes are its types and nothing at run time.  What checks a document, ``cloche.oci.schema``,
+reads ``cloche.oci.fields``, which ``tools/oci_fields.py`` makes from the annotations here: they
+are real objects therefore (no ``from __future__ import annotations``).  A module on the start path
+imports this one under ``TYPE_CHECKING`` only, since it needs ``typing``.
 
 A field is ``Required`` where the specification's JSON schema says so.  What other platforms
 own (solaris, windows, vm, zos, freebsd) is left out: unknown fields are ignored, as the

@@ -7,7 +7,9 @@ namespace shows); runc has the same.
 
 from __future__ import annotations
 
-from collections.abc import Set
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Set
 
 _IPC = frozenset(
     "kernel/" + name

@@ -8,14 +8,17 @@ Source: OCI runtime-spec, ``config.md`` and ``config-linux.md``.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Sequence
-from typing import cast
-
+from cloche import json
 from cloche.errors import InvalidSpec
-from cloche.oci import schema, sysctl
+from cloche.oci import fields, schema, sysctl
 from cloche.oci.schema import child
-from cloche.oci.spec import IDMapping, Linux, Mount, Process, Seccomp, Spec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from typing import Any
+
+    from cloche.oci.spec import IDMapping, Linux, Mount, Process, Seccomp, Spec
 
 RLIMITS = frozenset(
     "RLIMIT_" + name
@@ -54,7 +57,7 @@ def parse_process(data: bytes | str) -> Process:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise InvalidSpec("", f"isn't JSON: {error}") from error
-    process = cast(Process, schema.convert(document, Process))
+    process: Process = schema.convert(document, fields.Process)
     _process(process)
     return process
 
@@ -66,7 +69,7 @@ def validate(document: object) -> Spec:
 
     Raises InvalidSpec at the first thing that is wrong, with its JSON pointer.
     """
-    spec = cast(Spec, schema.convert(document, Spec))
+    spec: Spec = schema.convert(document, fields.Spec)
     _version(spec["ociVersion"])
     if not spec["root"]["path"]:
         raise InvalidSpec("/root/path", "is empty")
@@ -74,8 +77,9 @@ def validate(document: object) -> Spec:
         _process(spec["process"])
     for index, mount in enumerate(spec.get("mounts", ())):
         _mount(mount, child("/mounts", index))
-    for moment, hooks in spec.get("hooks", {}).items():
-        for index, hook in enumerate(cast(list[dict[str, str]], hooks)):
+    moments: dict[str, Any] = {**spec.get("hooks", {})}
+    for moment, hooks in moments.items():
+        for index, hook in enumerate(hooks):
             _absolute(hook["path"], f"/hooks/{moment}/{index}/path")
     if "" in spec.get("annotations", {}):
         raise InvalidSpec("/annotations/", "an annotation's key is empty")
@@ -110,8 +114,9 @@ def _process(process: Process) -> None:
         if entry.find("=") < 1:
             problem = f"is {entry!r} but must be NAME=value"
             raise InvalidSpec(child("/process/env", index), problem)
-    for kind, names in process.get("capabilities", {}).items():
-        for index, name in enumerate(cast(list[str], names)):
+    capabilities: dict[str, Any] = {**process.get("capabilities", {})}
+    for kind, names in capabilities.items():
+        for index, name in enumerate(names):
             if not _looks_like_capability(name):
                 pointer = f"/process/capabilities/{kind}/{index}"
                 raise InvalidSpec(pointer, f"is {name!r} but must be a name such as CAP_CHOWN")
@@ -212,7 +217,7 @@ def _mappings(mappings: Sequence[IDMapping], pointer: str) -> None:
         if mapping["size"] == 0:
             raise InvalidSpec(f"{pointer}/{index}/size", "is 0")
     for side in ("containerID", "hostID"):
-        _disjoint([(cast(int, m.get(side)), m["size"]) for m in mappings], pointer, side)
+        _disjoint([(m[side], m["size"]) for m in mappings], pointer, side)
 
 
 def _disjoint(ranges: Iterable[tuple[int, int]], pointer: str, side: str) -> None:

@@ -15,7 +15,6 @@ A field of the spec that no step can be made for is refused, never ignored.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from cloche.errors import Unsupported
 from cloche.plan import (
@@ -34,6 +33,7 @@ from cloche.plan.launch import Launch
 from cloche.plan.situation import Situation, situation
 from cloche.plan.steps import Plan, Step
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.kernel.features import Features
     from cloche.oci.spec import Spec

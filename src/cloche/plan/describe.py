@@ -6,10 +6,13 @@ One short function for every operation; a test holds this table against the cata
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable
 
 from cloche.kernel import capabilities, flags
 from cloche.plan.steps import HOST, NO_SLOT, STDIO_INHERIT, STDIO_NULL, STDIO_PIPE, Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def what(step: Step) -> str:

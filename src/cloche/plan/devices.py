@@ -6,13 +6,12 @@ host's nodes are bound one by one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cloche.errors import InvalidSpec
 from cloche.plan import steps
 from cloche.plan.situation import Situation
 from cloche.plan.steps import Step
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.oci.spec import Device
 

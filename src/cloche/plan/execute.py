@@ -15,14 +15,14 @@ looked for in the container's root only after it has been entered by pidfd.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from cloche.kernel import flags
 from cloche.plan import privileges, process, steps
 from cloche.plan.launch import Launch
 from cloche.plan.situation import Situation
 from cloche.plan.steps import NO_SLOT, STDIO_TERMINAL, Plan, Step
+from cloche.record import Record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.kernel.features import Features
     from cloche.oci.spec import Spec
@@ -33,7 +33,7 @@ _BEFORE_SPAWN = flags.CLONE_NEWUSER | flags.CLONE_NEWPID | flags.CLONE_NEWTIME
 """Kinds that only children enter, and the one that decides about the others."""
 
 
-class Target(NamedTuple):
+class Target(Record):
     """The running container that a process is added to."""
 
     pid: int

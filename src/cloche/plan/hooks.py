@@ -16,13 +16,14 @@ Source: OCI runtime-spec, ``config.md`` "POSIX-platform Hooks", ``runtime.md`` "
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
-
 from cloche.plan import steps
 from cloche.plan.situation import Situation
 from cloche.plan.steps import CHILD, HOST, Step
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cloche.oci.spec import Hook, Spec
 
 
@@ -71,7 +72,8 @@ def state(spec: Spec, id: str, bundle: str, status: str, pid: int = 0) -> dict[s
 
 
 def _hooks(situation: Situation, moment: str, status: str, stage: int) -> list[Step]:
-    wanted = cast("list[Hook]", situation.spec.get("hooks", {}).get(moment, []))
+    moments: dict[str, Any] = {**situation.spec.get("hooks", {})}
+    wanted: list[Hook] = moments.get(moment, [])
     lifecycle = situation.launch.lifecycle
     bundle = lifecycle.bundle if lifecycle else ""
     if not wanted:
@@ -95,7 +97,7 @@ def _hooks(situation: Situation, moment: str, status: str, stage: int) -> list[S
 
 def _with_gap(document: dict[str, object], status: str) -> tuple[bytes, bytes]:
     """Return the JSON before and after the pid, which is known to the launcher only."""
-    import json
+    from cloche import json
 
     if status == "stopped":
         return json.dumps(document).encode(), b""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from cloche.plan.steps import STDIO_INHERIT
+from cloche.record import Record
 
 
-class Lifecycle(NamedTuple):
+class Lifecycle(Record):
     """How other commands manage a container: what an OCI runtime adds to a start.
 
     The container's directory stays as long as it is known.  With a gate the launcher leaves when
@@ -29,7 +28,7 @@ class Lifecycle(NamedTuple):
     """How many file descriptors after the standard streams the program gets."""
 
 
-class Launch(NamedTuple):
+class Launch(Record):
     """How this one container is to be started, beside what its spec says."""
 
     id: str

@@ -26,14 +26,16 @@ are always taken, others when a limit asks for them.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypeGuard
-
 from cloche.errors import ControllerUnavailable, InvalidArgument, InvalidSpec
 from cloche.kernel.cgroup.layout import Hierarchy, Layout
 from cloche.plan import limits_v1, limits_v2, resources
 from cloche.plan.resources import Request, Setting
+from cloche.record import Record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import TypeGuard
+
     from cloche.oci.spec import Resources
 
 ACCOUNTING = ("memory", "cpu", "cpuacct", "pids")
@@ -66,7 +68,7 @@ _ONLY_V1 = {
 _DELEGATE = "systemd-run --user --scope -p Delegate=yes"
 
 
-class Write(NamedTuple):
+class Write(Record):
     """One value to be written into a cgroup's file."""
 
     controller: str
@@ -82,7 +84,7 @@ class Write(NamedTuple):
         return f"{self.directory}/{self.file}"
 
 
-class Placement(NamedTuple):
+class Placement(Record):
     """The cgroups of one container; every path is absolute."""
 
     parents: tuple[str, ...] = ()

@@ -8,12 +8,11 @@ Source: https://docs.kernel.org/admin-guide/cgroup-v1/.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cloche.errors import InvalidSpec
 from cloche.plan import resources
 from cloche.plan.resources import POINTER, UNLIMITED, Request, Setting
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.oci.spec import DeviceRule
 

@@ -10,14 +10,14 @@ host's own is bound instead, recursively, so that nothing that is mounted over i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from cloche.errors import InvalidSpec, Unsupported
 from cloche.kernel import flags
 from cloche.plan import cgroups, overlay, steps
 from cloche.plan.situation import Situation
 from cloche.plan.steps import NO_SLOT, Step
+from cloche.record import Record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.oci.spec import Mount
 
@@ -40,7 +40,7 @@ CREATE_OPTION = "x-cloche.create"
 _OWN_OVERLAY_OPTIONS = (overlay.SCRATCH_OPTION, "lowerdir=")
 
 
-class Parsed(NamedTuple):
+class Parsed(Record):
     """What a mount's options ask for."""
 
     is_bind: bool

@@ -10,16 +10,16 @@ All new namespaces are made by one clone3, with two exceptions that the kernel f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
 from cloche.errors import MissingDependency
 from cloche.kernel import flags
 from cloche.plan import steps
 from cloche.plan.situation import Situation
 from cloche.plan.steps import HOST, NO_SLOT, Step
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cloche.oci.spec import IDMapping
 
 _CHILD_JOINS = (

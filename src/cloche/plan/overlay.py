@@ -12,14 +12,13 @@ takes such layers, Documentation/filesystems/idmappings.rst); the clones are att
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cloche.errors import InvalidSpec, Unsupported
 from cloche.kernel import flags
 from cloche.plan import steps
 from cloche.plan.situation import Situation
 from cloche.plan.steps import SLOTS, Step
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.oci.spec import Mount
 

@@ -11,14 +11,16 @@ The order is the kernel's:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from cloche.errors import InvalidSpec, Unsupported
 from cloche.kernel import flags
 from cloche.kernel.capabilities import mask
 from cloche.plan import steps
 from cloche.plan.situation import Situation
 from cloche.plan.steps import Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 LANDLOCK_ANNOTATION = "cloche.landlock"
 """JSON: ``{"readonly": [path ...], "writable": [path ...]}``, paths in the container."""
@@ -161,7 +163,7 @@ def _filters(situation: Situation) -> list[Step]:
 
 
 def _landlock_paths(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    import json
+    from cloche import json
 
     pointer = f"/annotations/{LANDLOCK_ANNOTATION}"
     try:

@@ -9,10 +9,10 @@ word, or refuse it with an errno that explains nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from cloche.errors import ControllerUnavailable, InvalidSpec, Unsupported
+from cloche.record import Record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.kernel.cgroup.layout import Layout
     from cloche.oci.spec import BlockIo, Cpu, Memory, Resources, ThrottleDevice
@@ -23,7 +23,7 @@ _MOST_NUMBERS = 1 << 16
 _UNITS = {"KB": 10, "MB": 20, "GB": 30}
 
 
-class Request(NamedTuple):
+class Request(Record):
     """What is asked for, and of which machine."""
 
     resources: Resources
@@ -36,7 +36,7 @@ class Request(NamedTuple):
         return size // self.page_size * self.page_size
 
 
-class Setting(NamedTuple):
+class Setting(Record):
     """A value for one file of a cgroup."""
 
     file: str

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from cloche.errors import InvalidSpec
 from cloche.kernel import flags
 from cloche.plan.launch import Launch
+from cloche.record import Record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.kernel.features import Features
     from cloche.oci.spec import IDMapping, Spec
 
 
-class Joined(NamedTuple):
+class Joined(Record):
     """A namespace that the container shares instead of getting a new one."""
 
     kind: int
     path: str
 
 
-class Situation(NamedTuple):
+class Situation(Record):
     """One launch: its inputs, and what follows from them for more than one wall."""
 
     spec: Spec

@@ -23,7 +23,11 @@ one uses, across the two stages.
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from cloche.record import Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
 
 Value: TypeAlias = int | str | bytes | tuple[str, ...]
 
@@ -43,7 +47,7 @@ NO_SLOT = -1
 SLOTS = 64
 
 
-class Operation(NamedTuple):
+class Operation(Record):
     """A kind of step: what the launcher has one C function for."""
 
     name: str
@@ -58,7 +62,7 @@ class Operation(NamedTuple):
         return "".join(kind for _, kind in self.parameters)
 
 
-class Step(NamedTuple):
+class Step(Record):
     """One kernel operation with its arguments, the stage it runs in and why it is there."""
 
     operation: Operation
@@ -74,7 +78,7 @@ class Step(NamedTuple):
         raise KeyError(name)
 
 
-class Plan(NamedTuple):
+class Plan(Record):
     """The ordered steps that build one container and start its process."""
 
     steps: tuple[Step, ...]

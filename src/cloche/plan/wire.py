@@ -25,10 +25,10 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import NamedTuple
 
 from cloche.errors import InvalidPlan
 from cloche.plan.steps import CHILD, HOST, OPERATIONS, Plan, Step, Value
+from cloche.record import Record
 
 MAGIC = b"CLOCHE\r\n"
 NONE = 0xFFFFFFFF
@@ -50,7 +50,7 @@ def catalogue_checksum() -> int:
     return zlib.crc32(text.encode())
 
 
-class Options(NamedTuple):
+class Options(Record):
     """What the launcher shall do besides the steps."""
 
     flags: int = 0

@@ -17,12 +17,15 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import TracebackType
 
 from cloche.errors import AlreadyExists, InvalidArgument, NotFound, PermissionDenied
 from cloche.rootfs.route import Stop
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import TracebackType
 
 NEW = "new"
 SAME = "same"

@@ -7,10 +7,11 @@ gives an untrusted one the caller's privileges.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
 from cloche.errors import InvalidArgument, MissingDependency
+from cloche.record import Record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from elftools.elf.dynamic import DynamicSegment
 
@@ -33,7 +34,7 @@ _ALSO_RUNS = {"x86_64": ("i386",), "aarch64": ("arm",)}
 """The 32-bit machines whose programs a 64-bit kernel runs."""
 
 
-class Machine(NamedTuple):
+class Machine(Record):
     """What a file and a process must have in common to be loaded together."""
 
     name: str
@@ -46,7 +47,7 @@ class Machine(NamedTuple):
         return self.name if self.bits == usual else f"{self.name} ({self.bits}-bit)"
 
 
-class Elf(NamedTuple):
+class Elf(Record):
     """What an ELF file asks of the loader."""
 
     machine: Machine

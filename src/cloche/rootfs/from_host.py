@@ -18,15 +18,18 @@ import difflib
 import errno
 import os
 import stat
-from collections.abc import Sequence
 from contextlib import suppress
-from typing import NamedTuple
 
 from cloche.errors import ClocheError, InvalidArgument, NotFound, PermissionDenied, ProgramNotFound
+from cloche.record import Record
 from cloche.rootfs import elf, libraries, route, script
 from cloche.rootfs.beneath import Beneath
 from cloche.rootfs.elf import Elf
 from cloche.rootfs.route import Stop
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 PROGRAM = "program"
 INTERPRETER = "interpreter"
@@ -35,7 +38,7 @@ FILE = "file"
 """The roles of a wanted thing."""
 
 
-class Wanted(NamedTuple):
+class Wanted(Record):
     """A thing that belongs into the root, and why."""
 
     role: str
@@ -47,7 +50,7 @@ class Wanted(NamedTuple):
     """The way to it; the last stop is the file or directory itself."""
 
 
-class Copied(NamedTuple):
+class Copied(Record):
     """One thing beneath the directory after the copy."""
 
     stop: Stop

@@ -25,9 +25,9 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import NamedTuple
 
 from cloche.errors import ClocheError, PermissionDenied, Unsupported
+from cloche.record import Record
 
 VERSION = 1
 """Raised whenever the content of the skeleton changes: it is part of the skeleton's name."""
@@ -54,7 +54,7 @@ _CERTIFICATES = (
 """The directories that a change of the trusted certificates touches, on the distributions."""
 
 
-class Overlay(NamedTuple):
+class Overlay(Record):
     """A directory of the container that is an overlay over directories of the host."""
 
     dest: str
@@ -62,7 +62,7 @@ class Overlay(NamedTuple):
     """Host directories, topmost first, as in ``lowerdir=``."""
 
 
-class HostImage(NamedTuple):
+class HostImage(Record):
     """What to stack into the root of a container of the image ``host``."""
 
     root: str

@@ -14,12 +14,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from cloche.errors import ProgramNotFound
+from cloche.record import Record
 from cloche.rootfs import elf, loader_cache
 from cloche.rootfs.elf import Elf, Machine
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
 
 _MULTIARCH = {
     "aarch64": "aarch64-linux-gnu",
@@ -36,7 +40,7 @@ _MUSL_DIRECTORIES = ("/lib", "/usr/local/lib", "/usr/lib")
 _TOKEN = re.compile(r"\$(?:\{(ORIGIN|LIB|PLATFORM)\}|(ORIGIN|LIB|PLATFORM)(?![A-Za-z0-9_]))")
 
 
-class Loaded(NamedTuple):
+class Loaded(Record):
     """A program or library in the order of loading."""
 
     path: str
@@ -53,7 +57,7 @@ class Loaded(NamedTuple):
             link = link.loader
 
 
-class Library(NamedTuple):
+class Library(Record):
     """A library that was found."""
 
     path: str

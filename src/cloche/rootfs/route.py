@@ -9,13 +9,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import NamedTuple
+
+from cloche.record import Record
 
 _MOST_LINKS = 40
 """The kernel gives up after so many symbolic links in one path."""
 
 
-class Stop(NamedTuple):
+class Stop(Record):
     """One thing on the way, under its own path: no directory in front of it is a link."""
 
     path: str

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import shlex
-from typing import NamedTuple
 
 from cloche.errors import InvalidArgument
+from cloche.record import Record
 
 _LONGEST_LINE = 255
 """What the kernel reads of the first line, since Linux 5.1; a longer path isn't executed."""
 
 
-class Script(NamedTuple):
+class Script(Record):
     """What a script needs to run."""
 
     interpreter: str

@@ -7,16 +7,15 @@ the command ``state`` for its import.)
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from cloche.errors import InvalidArgument
+from cloche.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-class Option(NamedTuple):
+class Option(Record):
     """One option, by the names it goes by, without dashes; the first is the one it is read by."""
 
     names: tuple[str, ...]

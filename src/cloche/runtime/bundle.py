@@ -6,12 +6,12 @@ Source: OCI runtime-spec, ``bundle.md``.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from cloche.errors import InvalidSpec, NotFound
 from cloche.oci import sysctl, validate
 from cloche.oci.devices import with_default_rules
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.oci.spec import Linux, Spec
 

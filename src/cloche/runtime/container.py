@@ -39,14 +39,17 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cloche.errors import ContainerNotFound, NotFound, WrongState
+from cloche.kernel import signals
 from cloche.oci.identifier import check_id
+from cloche.record import Record
 from cloche.runtime import records
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cloche.kernel.cgroup.group import Group
     from cloche.oci.spec import Spec
 
@@ -72,7 +75,7 @@ STATE_FILE = "state.json"
 CONFIG_FILE = "config.json"
 
 
-class Process(NamedTuple):
+class Process(Record):
     """A container's first process, told from a later one with its pid by when it started."""
 
     pid: int
@@ -196,14 +199,14 @@ class Container:
         """
         fd = self.pidfd()
         try:
-            signal.pidfd_send_signal(fd, number)
+            signals.send(fd, number)
         except ProcessLookupError as error:
             raise WrongState(f"container {self.id} is not running") from error
         finally:
             os.close(fd)
 
     def _read(self, name: str) -> Any:
-        import json
+        from cloche import json
 
         try:
             with open(f"{self.directory}/{name}", "rb") as file:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
-
 from cloche.errors import Unavailable
 from cloche.plan.hooks import state
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cloche.oci.spec import Hook
     from cloche.runtime.container import Container
 
@@ -18,7 +19,8 @@ def run(container: Container, moment: str, status: str) -> None:
     Raises Unavailable when one fails or doesn't end in time.
     """
     spec = container.spec()
-    wanted = cast("list[Hook]", spec.get("hooks", {}).get(moment, []))
+    moments: dict[str, Any] = {**spec.get("hooks", {})}
+    wanted: list[Hook] = moments.get(moment, [])
     if not wanted:
         return
     process = container.process()
@@ -30,8 +32,9 @@ def run(container: Container, moment: str, status: str) -> None:
 
 
 def _run(hook: Hook, document: dict[str, object], bundle: str, moment: str) -> None:
-    import json
     import subprocess
+
+    from cloche import json
 
     path = hook["path"]
     env = dict(entry.split("=", 1) for entry in hook.get("env", []) if "=" in entry)

@@ -11,12 +11,15 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from typing import NoReturn
 
 from cloche.errors import InternalError, PermissionDenied
 from cloche.plan import wire
 from cloche.plan.steps import Plan
 from cloche.runtime import records
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 NAME = "cloche-launch"
 _MFD_EXEC = 0x10

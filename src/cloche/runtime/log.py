@@ -7,14 +7,14 @@ A line of the log is ``time="..." level=error msg="..."``, or with ``--log-forma
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
+from cloche.record import Record
 from cloche.runtime import output
 
 FORMATS = ("text", "json")
 
 
-class Log(NamedTuple):
+class Log(Record):
     """A log file; an empty path is none, and then standard error gets the same lines."""
 
     path: str = ""
@@ -52,8 +52,7 @@ class Log(NamedTuple):
 
 
 def _line(level: str, message: str, format: str) -> str:
-    import json
-
+    from cloche import json
     from cloche.runtime.clock import now
 
     if format == "json":

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, NamedTuple
 
 from cloche.errors import ClocheError, InvalidArgument
+from cloche.record import Record
 from cloche.runtime import arguments, output
 from cloche.runtime.arguments import Option
 from cloche.runtime.log import FORMATS, Log
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -38,7 +39,7 @@ GLOBAL = (
 )
 
 
-class Command(NamedTuple):
+class Command(Record):
     """A command: its module has ``OPTIONS[name]`` and ``run_<name>(settings, values)``."""
 
     module: str
@@ -65,7 +66,7 @@ COMMANDS = {
 }
 
 
-class Settings(NamedTuple):
+class Settings(Record):
     """The global options."""
 
     root: str
@@ -117,9 +118,8 @@ def _dispatch(settings: Settings, words: list[str]) -> int:
         raise InvalidArgument(
             f"there is no command {name}", hint="cloche-oci --help lists the commands"
         )
-    import importlib
-
-    module = importlib.import_module(f"cloche.runtime.commands.{command.module}")
+    path = f"cloche.runtime.commands.{command.module}"
+    module = __import__(path, fromlist=("OPTIONS",))  # importlib imports warnings
     options: tuple[Option, ...] = module.OPTIONS[name]
     if rest[:1] in (["--help"], ["-h"]):
         print(f"Usage: cloche-oci [GLOBAL OPTIONS] {name} [OPTIONS] {command.arguments}".rstrip())

@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import NamedTuple
 
 from cloche.errors import InternalError
+from cloche.record import Record
 
 MAGIC = 0x0053_4452_4F43_4552
 PLANNED, SPAWNED, CREATED, STARTED, EXITED, FAILED = range(6)
@@ -36,7 +36,7 @@ _STEP = struct.Struct("<QQ")
 FIXED_SIZE = _HEADER.size + _OUTCOME.size + _FAILURE.size
 
 
-class Failure(NamedTuple):
+class Failure(Record):
     """The step that failed."""
 
     step: int
@@ -48,14 +48,14 @@ class Failure(NamedTuple):
     """Where a program couldn't be executed: the first bytes of its file."""
 
 
-class Timing(NamedTuple):
+class Timing(Record):
     """When a step began and ended, nanoseconds of CLOCK_MONOTONIC; zeros if it never ran."""
 
     begun: int
     ended: int
 
 
-class Records(NamedTuple):
+class Records(Record):
     """What a launcher has written so far."""
 
     progress: int

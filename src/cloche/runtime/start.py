@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, NoReturn
 
 from cloche.errors import InvalidArgument
 from cloche.plan import wire
@@ -12,7 +11,10 @@ from cloche.plan.launch import Launch
 from cloche.plan.steps import STDIO_INHERIT, STDIO_TERMINAL, Plan
 from cloche.runtime import launcher
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from cloche.oci.spec import Process, Spec
     from cloche.runtime.main import Settings
 

@@ -7,21 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloche.errors import InternalError, InvalidSpec
-from cloche.oci import spec
+from cloche.oci import fields, spec
 from cloche.oci.schema import child, convert
 from tests.unit.oci.full import JSON, full, pointers, replaced
+from tools import oci_fields
 
 
-def fields(kind: Any) -> set[str]:
+def every_field(kind: Any) -> set[str]:
     """Return every field of every object in a type, as Type.field."""
     if hasattr(kind, "__required_keys__"):
         found = set()
         for name, inner in kind.__annotations__.items():
-            found |= {f"{kind.__name__}.{name}"} | fields(inner)
+            found |= {f"{kind.__name__}.{name}"} | every_field(inner)
         return found
     if get_origin(kind) is None:
         return set()
-    return set().union(*(fields(inner) for inner in get_args(kind)))
+    return set().union(*(every_field(inner) for inner in get_args(kind)))
 
 
 def fields_used(value: Any, kind: Any) -> set[str]:
@@ -41,19 +42,19 @@ def fields_used(value: Any, kind: Any) -> set[str]:
 
 def test_full_document_has_every_field() -> None:
     """The document that other tests change has each field of each type."""
-    assert fields(spec.Spec) == fields_used(full(), spec.Spec)
+    assert every_field(spec.Spec) == fields_used(full(), spec.Spec)
 
 
 def test_full_document_is_kept() -> None:
     """A valid document comes out as it went in."""
-    assert convert(full(), spec.Spec) == full()
+    assert convert(full(), fields.Spec) == full()
 
 
 @pytest.mark.parametrize("pointer", pointers(full()))
 def test_wrong_type_is_named_by_its_pointer(pointer: str) -> None:
     """Any value replaced by one of a type that fits nowhere is named exactly."""
     with pytest.raises(InvalidSpec) as caught:
-        convert(replaced(full(), pointer, 1.5), spec.Spec)
+        convert(replaced(full(), pointer, 1.5), fields.Spec)
     assert caught.value.pointer == pointer
 
 
@@ -82,7 +83,7 @@ def test_wrong_type_is_named_by_its_pointer(pointer: str) -> None:
 def test_value_out_of_range_is_named(pointer: str, value: Any) -> None:
     """Bounds, words and what can't be a C string are checked."""
     with pytest.raises(InvalidSpec) as caught:
-        convert(replaced(full(), pointer, value), spec.Spec)
+        convert(replaced(full(), pointer, value), fields.Spec)
     assert caught.value.pointer == pointer
 
 
@@ -106,7 +107,7 @@ def test_value_out_of_range_is_named(pointer: str, value: Any) -> None:
 def test_missing_field_is_named(pointer: str) -> None:
     """A required field that is null, which means "not given", is named."""
     with pytest.raises(InvalidSpec, match="is missing but required") as caught:
-        convert(replaced(full(), pointer, None), spec.Spec)
+        convert(replaced(full(), pointer, None), fields.Spec)
     assert caught.value.pointer == pointer
 
 
@@ -117,13 +118,13 @@ def test_unknown_fields_and_nulls_are_left_out() -> None:
     document = replaced(document, "/hooks", None)
     expected = full()
     del expected["hooks"]
-    assert convert(document, spec.Spec) == expected
+    assert convert(document, fields.Spec) == expected
 
 
 def test_bytes_that_are_no_utf8_are_kept() -> None:
     """A path may hold any bytes; Python writes those that aren't UTF-8 as surrogate escapes."""
     document = replaced(full(), "/root/path", "caf\udce9")
-    assert convert(document, spec.Spec) == document
+    assert convert(document, fields.Spec) == document
 
 
 def test_pointer_is_escaped() -> None:
@@ -135,14 +136,21 @@ def test_pointer_is_escaped() -> None:
 def test_type_without_a_rule_is_a_bug() -> None:
     """A type that the walker doesn't know is never taken for fine."""
     with pytest.raises(InternalError):
-        convert(1.5, float)
+        convert(1.5, float)  # type: ignore[arg-type]
+
+
+def test_fields_are_those_of_the_types() -> None:
+    """The table that is used at run time is what its tool makes of the types."""
+    made: dict[str, Any] = {}
+    exec(oci_fields.source(), made)
+    assert repr(made["Spec"]) == repr(fields.Spec), "run tools/oci_fields.py"
 
 
 @given(JSON)
 def test_any_json_is_judged(document: object) -> None:
     """Whatever the document is, the answer is a spec or InvalidSpec."""
     try:
-        convert(document, spec.Spec)
+        convert(document, fields.Spec)
     except InvalidSpec:
         pass
 
@@ -152,7 +160,7 @@ def test_any_change_is_judged(pointer: str, value: object) -> None:
     """Whatever is put anywhere, the answer is a spec or InvalidSpec at or below that place."""
     found = pointer
     try:
-        convert(replaced(full(), pointer, value), spec.Spec)
+        convert(replaced(full(), pointer, value), fields.Spec)
     except InvalidSpec as error:
         found = error.pointer
     assert found.startswith(pointer)

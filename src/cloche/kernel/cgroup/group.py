@@ -10,8 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable, Iterable
-from typing import TypeVar
 
 from cloche.errors import ControllerUnavailable, NotFound, Unavailable
 from cloche.kernel.cgroup import v1, v2
@@ -19,10 +17,16 @@ from cloche.kernel.cgroup.files import read, read_number, write
 from cloche.kernel.cgroup.layout import Hierarchy, Layout
 from cloche.kernel.cgroup.statistics import Limits, Statistics
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import TypeVar
+
+    _Figure = TypeVar("_Figure")
+    _Number = TypeVar("_Number", int, float)
+
 PATIENCE = 10.0
 """Seconds to wait for processes to stop or end."""
-
-_Figure = TypeVar("_Figure")
 
 
 class Group:
@@ -213,9 +217,6 @@ class Group:
 
 def _pids_limit(directory: str) -> int | None:
     return read_number(f"{directory}/pids.max")
-
-
-_Number = TypeVar("_Number", int, float)
 
 
 def _least(limits: Iterable[_Number | None]) -> _Number | None:

@@ -25,12 +25,12 @@ systemd session ``user@1000.service``, which holds no process.
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from cloche.kernel import mountinfo
+from cloche.record import Record
 
 
-class Hierarchy(NamedTuple):
+class Hierarchy(Record):
     """One mounted hierarchy of cgroups."""
 
     version: int
@@ -66,7 +66,7 @@ class Hierarchy(NamedTuple):
         return f"{self.base}/{path.strip('/')}"
 
 
-class Layout(NamedTuple):
+class Layout(Record):
     """The cgroups of this machine, as seen by the caller."""
 
     version: str

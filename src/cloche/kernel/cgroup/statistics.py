@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from cloche.record import Record
 
 
-class Cpu(NamedTuple):
+class Cpu(Record):
     """CPU time used, in microseconds."""
 
     usage_us: int
@@ -18,7 +18,7 @@ class Cpu(NamedTuple):
     throttled_us: int = 0
 
 
-class Memory(NamedTuple):
+class Memory(Record):
     """Memory in use, in bytes."""
 
     current: int
@@ -31,14 +31,14 @@ class Memory(NamedTuple):
     oom_kills: int
 
 
-class Pids(NamedTuple):
+class Pids(Record):
     """The number of tasks: processes and threads."""
 
     current: int
     limit: int | None
 
 
-class Io(NamedTuple):
+class Io(Record):
     """What was read from and written to block devices."""
 
     read_bytes: int
@@ -47,7 +47,7 @@ class Io(NamedTuple):
     writes: int
 
 
-class Statistics(NamedTuple):
+class Statistics(Record):
     """All figures; None for those whose controller the group doesn't have."""
 
     cpu: Cpu | None
@@ -56,7 +56,7 @@ class Statistics(NamedTuple):
     io: Io | None
 
 
-class Limits(NamedTuple):
+class Limits(Record):
     """The limits in effect: the lowest of the group's own and of those of all groups above."""
 
     memory: int | None

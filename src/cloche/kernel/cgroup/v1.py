@@ -8,10 +8,10 @@ from __future__ import annotations
 import errno
 import os
 import select
-import signal
 import time
 
 from cloche.errors import Unavailable
+from cloche.kernel import signals
 from cloche.kernel.cgroup.files import keyed, read, read_number, write
 from cloche.kernel.cgroup.statistics import Cpu, Io, Memory, Pids
 
@@ -64,7 +64,7 @@ def kill(directory: str, timeout: float) -> None:
         try:
             for pidfd in pidfds:
                 try:
-                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                    signals.send(pidfd, signals.SIGKILL)
                 except ProcessLookupError:
                     pass  # it ended by itself
             _wait(pidfds, directory, deadline)

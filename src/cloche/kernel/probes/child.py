@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from typing import NamedTuple
 
 from cloche.kernel import flags, syscalls
 from cloche.kernel.features import Features, Finding, in_user_namespace
+from cloche.record import Record
 
 NOBODY = 65534
 _MOUNT_POINT = "/tmp"  # noqa: S108 - nothing of it is used: it is only a directory to mount over
@@ -17,7 +17,7 @@ _PR_SET_DUMPABLE = 4
 Action = Callable[[], str | None]
 
 
-class Outcome(NamedTuple):
+class Outcome(Record):
     """How an attempt went."""
 
     succeeded: bool

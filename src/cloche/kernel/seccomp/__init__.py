@@ -17,10 +17,13 @@ cache, and hence this module loads none of the others before it needs them.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
 
 from cloche.kernel.seccomp import cache
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 VERSION = 1
 """Part of each cached file's name: to be raised whenever the default profile's data or the
@@ -60,13 +63,13 @@ def program(profile: Mapping[str, Any], cache_dir: str, *, source: str = "") -> 
     (SCMP_ACT_NOTIFY), MissingDependency when libseccomp isn't installed.
     """
     import hashlib
-    import json
 
+    from cloche import json
     from cloche.errors import InvalidArgument, InvalidSpec
     from cloche.kernel.seccomp.profile import check_spec
 
     check_spec(profile)
-    canonical = json.dumps(profile, sort_keys=True, separators=(",", ":")).encode()
+    canonical = json.dumps(profile, sort_keys=True).encode()
     digest = hashlib.sha256(canonical).hexdigest()
     name = f"sha256-{digest}-{VERSION}-{os.uname().machine}"
     try:

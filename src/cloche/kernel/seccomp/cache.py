@@ -12,7 +12,6 @@ disk.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 import struct
@@ -53,7 +52,7 @@ def store(directory: str, name: str, program: bytes) -> None:
     """
     temporary = f"{directory}/.{name}.{os.getpid()}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    with contextlib.suppress(OSError):
+    try:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         descriptor = os.open(temporary, flags, 0o600)
         try:
@@ -63,6 +62,8 @@ def store(directory: str, name: str, program: bytes) -> None:
             os.unlink(temporary)
         finally:
             os.close(descriptor)
+    except OSError:
+        pass
 
 
 def _ours(status: os.stat_result) -> bool:

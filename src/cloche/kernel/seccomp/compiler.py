@@ -10,12 +10,15 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from cloche.errors import ClocheError, InternalError, InvalidSpec, MissingDependency, Unsupported
 from cloche.kernel.seccomp import fallback
 from cloche.kernel.seccomp.profile import OPERATORS, action_value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
 
 _LIBRARY = "libseccomp.so.2"
 _ARCH_X32 = 0x4000_003E

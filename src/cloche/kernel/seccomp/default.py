@@ -17,12 +17,15 @@ arguments lie behind a pointer that no filter can follow, and refusing it altoge
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
-from typing import Any
 
 from cloche.errors import Unsupported
 from cloche.kernel import flags
 from cloche.kernel.capabilities import NUMBERS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
 
 ARCHITECTURES: dict[str, tuple[str, ...]] = {
     "x86_64": ("SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"),

@@ -29,7 +29,10 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Mapping
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 X32_BIT = 0x4000_0000
 

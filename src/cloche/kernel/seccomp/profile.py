@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Mapping
-from typing import Any, TypeGuard
 
 from cloche.errors import InvalidArgument, InvalidSpec, NotFound, PermissionDenied, Unsupported
 from cloche.kernel.capabilities import NUMBERS
 from cloche.kernel.flags import SECCOMP_FILTER_FLAGS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any, TypeGuard
+
+    Reject = Callable[[str, str], InvalidArgument]
+    """Makes the error for a problem at a place, given as a JSON pointer into the profile."""
 
 ACTIONS: dict[str, int] = {
     "SCMP_ACT_KILL": 0x0000_0000,
@@ -47,9 +53,6 @@ _GO_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 _SECCOMP_ARCHITECTURES = {"x86_64": "SCMP_ARCH_X86_64", "aarch64": "SCMP_ARCH_AARCH64"}
 """How Docker's form names a machine in a rule's ``arches``, and in an ``archMap``."""
 
-Reject = Callable[[str, str], InvalidArgument]
-"""Makes the error for a problem at a place, given as a JSON pointer into the profile."""
-
 
 def action_value(action: str, number: int | None) -> int:
     """Return what a filter returns for an action; EPERM where an errno is left out."""
@@ -71,7 +74,7 @@ def check_spec(profile: Mapping[str, Any]) -> None:
 
 def load(path: str, capabilities: int) -> dict[str, Any]:
     """Return the profile in a file, in the OCI form; see ``seccomp.load_profile``."""
-    import json
+    from cloche import json
 
     def reject(place: str, problem: str) -> InvalidArgument:
         return InvalidArgument(f"seccomp profile {path}: {place or '/'}: {problem}")

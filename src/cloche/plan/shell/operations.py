@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from cloche.plan.describe import Arguments
 from cloche.plan.shell import lifecycle, namespaces, privileges, process, root
 from cloche.plan.shell.pieces import Facts, Piece
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 OPERATIONS: dict[str, Callable[[Arguments, Facts], list[Piece]]] = {
     "make_dir": process.make_dir,

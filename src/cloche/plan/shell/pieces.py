@@ -13,11 +13,10 @@ A shell differs from the launcher in three ways, which the places are for:
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from cloche.kernel import flags
 from cloche.plan.describe import Arguments
 from cloche.plan.steps import Plan
+from cloche.record import Record
 
 HERE = "here"
 """Commands for the process that the step belongs to."""
@@ -39,7 +38,7 @@ REMARK = "remark"
 """A comment: what is different from what the launcher does."""
 
 
-class Piece(NamedTuple):
+class Piece(Record):
     """Lines of a script, without indentation, and their place."""
 
     place: str
@@ -61,7 +60,7 @@ def remark(text: str) -> Piece:
     return Piece(REMARK, (text,))
 
 
-class Facts(NamedTuple):
+class Facts(Record):
     """What the commands of one step depend on beside its arguments."""
 
     before_pivot: bool

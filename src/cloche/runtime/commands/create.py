@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from cloche.errors import AlreadyExists
 from cloche.kernel import features as host
@@ -15,6 +14,7 @@ from cloche.runtime.arguments import Option
 from cloche.runtime.clock import now
 from cloche.runtime.container import CONFIG_FILE, STATE_FILE
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.oci.spec import Spec
     from cloche.runtime.arguments import Values
@@ -80,7 +80,7 @@ def _launch(settings: Settings, values: Values, lifecycle: Lifecycle) -> int:
 
 
 def _files(spec: Spec, id: str, place: str) -> tuple[tuple[str, bytes], ...]:
-    import json
+    from cloche import json
 
     state = {
         "id": id,

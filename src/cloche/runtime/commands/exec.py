@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from cloche.errors import InvalidArgument
 from cloche.kernel import features as host
@@ -13,6 +12,7 @@ from cloche.runtime import start
 from cloche.runtime.arguments import Option
 from cloche.runtime.container import PAUSED, Container
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.oci.spec import Process, Spec
     from cloche.runtime.arguments import Values

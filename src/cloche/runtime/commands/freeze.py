@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cloche.errors import WrongState
 from cloche.runtime.container import Container
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.kernel.cgroup.group import Group
     from cloche.runtime.arguments import Option, Values

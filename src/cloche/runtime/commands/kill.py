@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import select
-from typing import TYPE_CHECKING
 
 from cloche.errors import ClocheError, ContainerNotFound, InvalidArgument, WrongState
+from cloche.kernel import signals
 from cloche.runtime import hooks
 from cloche.runtime.arguments import Option
 from cloche.runtime.container import Container
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.runtime.arguments import Values
     from cloche.runtime.main import Settings
@@ -20,7 +21,6 @@ OPTIONS = {
     "delete": (Option(("force", "f"), "flag", "kill the container first, whatever its state"),),
 }
 _PATIENCE_MS = 10_000
-_SIGKILL = 9
 
 
 def run_kill(settings: Settings, values: Values) -> int:
@@ -34,12 +34,12 @@ def run_kill(settings: Settings, values: Values) -> int:
         _signal_all(container, number)
         return 0
     container.require("kill")
-    if number == _SIGKILL and not _has_pid_namespace(container):
+    if number == signals.SIGKILL and not _has_pid_namespace(container):
         # Nothing kills the other processes when the first one dies.
         _signal_all(container, number)
         return 0
     container.signal(number)
-    if number == _SIGKILL:
+    if number == signals.SIGKILL:
         _thaw(container)  # a frozen process of cgroup v1 doesn't take note of the signal
     return 0
 
@@ -67,20 +67,18 @@ def run_delete(settings: Settings, values: Values) -> int:
 
 
 def _signal(text: str) -> int:
-    import signal
-
     if text.isdigit():
         return int(text)
     name = text.upper().removeprefix("SIG")
     if name.startswith(("RTMIN+", "RTMAX-")):
         start, sign, offset = name[:5], name[5], name[6:]
         if offset.isdigit():
-            base = signal.SIGRTMIN if start == "RTMIN" else signal.SIGRTMAX
+            base = signals.RTMIN if start == "RTMIN" else signals.RTMAX
             return base + int(offset) * (1 if sign == "+" else -1)
-    try:
-        return signal.Signals[f"SIG{name}"]
-    except KeyError as error:
-        raise InvalidArgument(f"unknown signal {text!r}") from error
+    number = signals.NUMBERS.get(f"SIG{name}")
+    if number is None:
+        raise InvalidArgument(f"unknown signal {text!r}")
+    return number
 
 
 def _signal_all(container: Container, number: int) -> None:
@@ -88,7 +86,7 @@ def _signal_all(container: Container, number: int) -> None:
     if group is None:
         container.signal(number)
         return
-    if number == _SIGKILL:
+    if number == signals.SIGKILL:
         group.kill()
         return
     for pid in group.processes():
@@ -117,10 +115,8 @@ def _kill(container: Container) -> None:
         fd = -1
     try:
         if fd >= 0:
-            import signal
-
             try:
-                signal.pidfd_send_signal(fd, _SIGKILL)
+                signals.send(fd, signals.SIGKILL)
             except ProcessLookupError:
                 pass
             _thaw(container)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from cloche.errors import InvalidArgument, MissingDependency, WrongState
 from cloche.runtime.arguments import Option
 from cloche.runtime.container import Container
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.runtime.arguments import Values
     from cloche.runtime.main import Settings

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from cloche.errors import AlreadyExists
 from cloche.runtime.arguments import Option
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.runtime.arguments import Values
     from cloche.runtime.main import Settings
@@ -22,8 +22,7 @@ OPTIONS = {
 
 def run_spec(_: Settings, values: Values) -> int:
     """Write config.json, unless there is one."""
-    import json
-
+    from cloche import json
     from cloche.oci.example import example
 
     document = example()

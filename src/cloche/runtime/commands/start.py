@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import select
-from typing import TYPE_CHECKING
 
 from cloche.errors import ClocheError, WrongState
 from cloche.plan import wire
 from cloche.runtime import failure, hooks, records
 from cloche.runtime.container import Container
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.runtime.arguments import Option, Values
     from cloche.runtime.main import Settings

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
 
 from cloche.errors import ClocheError, InvalidArgument
 from cloche.runtime import output
 from cloche.runtime.arguments import Option
 from cloche.runtime.container import STOPPED, Container
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cloche.runtime.arguments import Values
     from cloche.runtime.main import Settings
 
@@ -25,9 +27,9 @@ OPTIONS: dict[str, tuple[Option, ...]] = {
 
 def run_state(settings: Settings, values: Values) -> int:
     """Print a container's state, as JSON."""
-    import json
+    from cloche import json
 
-    print(json.dumps(_describe(Container(settings.root, values.rest[0])), indent=2))
+    print(json.dumps(_describe(Container(settings.root, values.rest[0])), indent="  "))
     return 0
 
 
@@ -51,7 +53,7 @@ def run_list(settings: Settings, values: Values) -> int:
         except ClocheError as error:
             output.tell_error(f"container {name}: {error.message}")
     if format == "json":
-        import json
+        from cloche import json
 
         print(json.dumps(found or None))
     else:
