@@ -61,9 +61,10 @@ static int wait_for_hook(struct run *run, pid_t pid, const struct step *step)
     int64_t seconds = number_argument(step, 3);
     int timeout = seconds <= 0 || seconds > 2000000 ? -1 : (int)seconds * 1000;
     cleanup_fd int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    bool interruptible = run->stage == HOST && run->records->progress < STARTED;
     struct pollfd events[] = {
         {.fd = pidfd, .events = POLLIN},
-        {.fd = run->stage == HOST && !run->supervised ? run->signals : -1, .events = POLLIN},
+        {.fd = interruptible ? run->signals : -1, .events = POLLIN},
     };
     int ready;
     do {

@@ -93,9 +93,8 @@ static int carry_out(struct run *run, const struct step *step)
         errno = run->plan->fail_errno;
         return fail(run, "failpoint", NULL);
     }
-    // The signals that come while it is supervised are the container's.
-    bool interruptible = step->operation != OP_SUPERVISE && !run->supervised;
-    if (run->stage == HOST && interruptible && interrupt_check(run) < 0)
+    // Once the container runs, signals are meant for it: `supervise` will find them.
+    if (run->stage == HOST && run->records->progress < STARTED && interrupt_check(run) < 0)
         return -1;
     // With strangers in the container's namespaces (it joins another's) the step has to do without.
     bool dumpable = run->stage == CHILD && writes_own_proc(step->operation) && !joins(run->plan);

@@ -44,7 +44,7 @@ def test_name_becomes_a_path(name: str, path: str) -> None:
 def test_namespaced_parameter_needs_its_namespace(name: str, kind: str) -> None:
     """A parameter may be set exactly when its namespace is the container's own."""
     assert sysctl.problem(name, frozenset({kind})) == ""
-    assert sysctl.problem(name, ALL - {kind}) == f"needs a new {kind} namespace of the container"
+    assert sysctl.problem(name, ALL - {kind}) == f"needs a {kind} namespace of the container"
 
 
 @pytest.mark.parametrize(
