@@ -45,7 +45,6 @@ class Prepared(Record):
 
 def run(options: RunOptions) -> NoReturn:
     """Become the launcher of a container, and so end with its exit code."""
-    os.umask(0o022)  # what is made for the container must be found by its users too
     here = places()
     features = host.detect()
     heal(here.state, features.cgroups)

@@ -141,7 +141,7 @@ def _rlimits(process: Process) -> None:
         if name in seen:
             raise InvalidSpec(f"{pointer}/type", f"{name} is there twice")
         seen.add(name)
-        if limit["soft"] > limit["hard"]:
+        if limit["soft"] % 2**64 > limit["hard"] % 2**64:  # -1 is the greatest
             raise InvalidSpec(f"{pointer}/soft", "is greater than the hard limit")
 
 

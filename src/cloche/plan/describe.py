@@ -158,11 +158,14 @@ def _identity(a: Arguments) -> str:
     return f"become uid {a.number('uid')}, gid {a.number('gid')}{extra}"
 
 
+def rlimit_word(value: int) -> str:
+    """Return a limit as prlimit(1) writes it."""
+    return "unlimited" if value == flags.RLIM_INFINITY else str(value % (1 << 64))
+
+
 def _rlimit(a: Arguments) -> str:
     names = {number: name for name, number in flags.RLIMITS.items()}
-    soft, hard = (
-        "unlimited" if a.number(name) < 0 else str(a.number(name)) for name in ("soft", "hard")
-    )
+    soft, hard = (rlimit_word(a.number(name)) for name in ("soft", "hard"))
     number = a.number("resource")
     return f"limit {names.get(number, str(number))} to {soft}, at most {hard}"
 

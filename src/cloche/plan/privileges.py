@@ -31,11 +31,10 @@ def limits(situation: Situation) -> list[Step]:
     """Set what the process inherits whoever it becomes: keyring, limits, labels."""
     process = situation.spec["process"]
     linux = situation.spec.get("linux", {})
-    plan = [
-        steps.keyring(
-            situation.launch.id, why="keys of the host's session are out of the container's reach"
-        )
-    ]
+    plan = []
+    if not situation.launch.no_new_keyring:
+        why = "keys of the host's session are out of the container's reach"
+        plan.append(steps.keyring(situation.launch.id, why=why))
     for index, limit in enumerate(process.get("rlimits", [])):
         name = limit["type"]
         if name not in flags.RLIMITS:
@@ -46,6 +45,7 @@ def limits(situation: Situation) -> list[Step]:
                 _rlimit(limit["soft"]),
                 _rlimit(limit["hard"]),
                 why=f"{name} for this process and its children",
+                stage=situation.stage_with("CAP_SYS_RESOURCE"),
             )
         )
     if "oomScoreAdj" in process:
@@ -218,5 +218,5 @@ def _groups(situation: Situation) -> tuple[int, ...] | None:
 
 
 def _rlimit(value: int) -> int:
-    # The spec writes RLIM_INFINITY as the unsigned number that the kernel has for it.
-    return flags.RLIM_INFINITY if value >= (1 << 64) - 1 or value < 0 else value
+    # The kernel's number is unsigned, a plan's is not; RLIM_INFINITY is -1 in both ways.
+    return value - (1 << 64) if value >= 1 << 63 else value

@@ -6,6 +6,7 @@ from cloche.errors import InvalidSpec
 from cloche.kernel import flags
 from cloche.plan.launch import Launch
 from cloche.record import Record
+from cloche.plan.steps import CHILD, HOST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,6 +58,13 @@ class Situation(Record):
         """
         rules = self.spec.get("linux", {}).get("resources", {}).get("devices", [])
         return self.host_is_privileged and not self.in_user_namespace and not rules
+
+    def stage_with(self, capability: str) -> int:
+        """Return the stage for a step on the child that may take a capability over the machine.
+
+        In a user namespace the child has none of them, but its launcher may.
+        """
+        return HOST if self.in_user_namespace and self.features.may(capability) else CHILD
 
     def makes(self, kind: int) -> bool:
         """Whether a new namespace of this kind is made."""

@@ -510,9 +510,9 @@ def keyring(name: str, *, why: str) -> Step:
     return Step(_KEYRING, CHILD, (name,), why)
 
 
-def rlimit(resource: int, soft: int, hard: int, *, why: str) -> Step:
-    """Set a resource limit; -1 is ``RLIM_INFINITY``."""
-    return Step(_RLIMIT, CHILD, (resource, soft, hard), why)
+def rlimit(resource: int, soft: int, hard: int, *, why: str, stage: int = CHILD) -> Step:
+    """Set a resource limit of the child; -1 is ``RLIM_INFINITY``."""
+    return Step(_RLIMIT, stage, (resource, soft, hard), why)
 
 
 def oom_score_adj(value: int, *, why: str) -> Step:

@@ -211,7 +211,11 @@ def _hint(plan: Plan, step: Step, failure: Failure) -> str:
     ):
         return "limits need a cgroup that you may write to; see: cloche features"
     if name == "rlimit" and failure.errno == errno.EPERM:
-        return "raising a hard limit needs CAP_SYS_RESOURCE, which the caller doesn't have"
+        before = [other for other in plan.steps[: failure.step] if other.operation.name == name]
+        return (
+            "raising a hard limit needs CAP_SYS_RESOURCE, which the caller doesn't have "
+            f"(config.json: /process/rlimits/{len(before)})"
+        )
     if name == "oom_score_adj" and failure.errno in (errno.EACCES, errno.EPERM):
         return "lowering the score needs CAP_SYS_RESOURCE, which the caller doesn't have"
     if name == "make_link" and failure.errno == errno.EEXIST:

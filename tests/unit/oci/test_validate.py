@@ -154,6 +154,15 @@ def test_contradiction_is_named_by_its_pointer(shown: str, changed: str, value: 
     assert caught.value.pointer == shown
 
 
+@pytest.mark.parametrize("infinity", [-1, 2**64 - 1])
+def test_unlimited_is_the_greatest_limit(infinity: int) -> None:
+    """RLIM_INFINITY is above every number, whichever way it is written."""
+    limit = {"type": "RLIMIT_CORE", "soft": 2**64 - 2, "hard": infinity}
+    assert validate(replaced(full(), "/process/rlimits", [limit]))
+    with pytest.raises(InvalidSpec, match="greater than the hard limit"):
+        validate(replaced(full(), "/process/rlimits", [{**limit, "soft": infinity, "hard": 5}]))
+
+
 def test_masks_need_a_mount_namespace() -> None:
     """Without a mount namespace of its own a mask would hide the host's files."""
     for field in ("maskedPaths", "readonlyPaths"):

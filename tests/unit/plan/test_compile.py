@@ -273,6 +273,32 @@ def test_capabilities_no_more_than_there_are(spec: Any, features: Features, laun
     assert only(compile(spec, limited, launch), "bounding_set").arguments == (1,)
 
 
+def test_rlimits(spec: Any, features: Features, launch: Launch) -> None:
+    """Every number that the kernel has for a limit comes through, the unsigned ones too."""
+    values = [0, 2**63 - 1, 2**63, 2**64 - 2, 2**64 - 1, -1]
+    kinds = ("CORE", "CPU", "DATA", "FSIZE", "NOFILE", "STACK")
+    spec["process"]["rlimits"] = [
+        {"type": f"RLIMIT_{kind}", "soft": value, "hard": value}
+        for kind, value in zip(kinds, values, strict=True)
+    ]
+    plan = compile(spec, features, launch)
+    wire.encode(plan)
+    found = [int(str(step.argument("hard"))) % 2**64 for step in every(plan, "rlimit")]
+    assert found == [value % 2**64 for value in values]
+    assert {step.stage for step in every(plan, "rlimit")} == {CHILD}
+    # In a user namespace the host alone may raise one, if it has that right itself.
+    plan = compile(with_own_user(spec), features, launch)
+    assert {step.stage for step in every(plan, "rlimit")} == {HOST}
+    plan = compile(spec, unprivileged(features), launch)
+    assert {step.stage for step in every(plan, "rlimit")} == {CHILD}
+
+
+def test_keyring_can_be_left(spec: Any, features: Features, launch: Launch) -> None:
+    """The session keyring is a new one unless the caller wants none."""
+    assert only(compile(spec, features, launch), "keyring")
+    assert not every(compile(spec, features, launch._replace(no_new_keyring=True)), "keyring")
+
+
 def test_shared_propagation_is_taken_from_the_host(
     spec: Any, features: Features, launch: Launch
 ) -> None:
