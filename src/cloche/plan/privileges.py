@@ -88,6 +88,8 @@ def drop(situation: Situation) -> list[Step]:
     inheritable = mask(sets.get("inheritable", [])) & held
     ambient = mask(sets.get("ambient", [])) & permitted & inheritable
     no_new_privs = process.get("noNewPrivileges", False)
+    groups = _groups(situation)
+    _require_ids(situation)
     plan = [
         steps.bounding_set(
             bounding, why="no program, setuid root or not, ever gains a capability outside it"
@@ -99,7 +101,7 @@ def drop(situation: Situation) -> list[Step]:
         steps.identity(
             user.get("uid", 0),
             user.get("gid", 0),
-            _groups(situation),
+            groups,
             why="the user that the program runs as",
         )
     )
@@ -199,22 +201,38 @@ def _labels(situation: Situation) -> Iterable[Step]:
         yield steps.lsm_label("exec", label, why=f"the SELinux label {label} confines it")
 
 
+def _require_ids(situation: Situation) -> None:
+    """Refuse ids that don't exist in the container's user namespace."""
+    user = situation.spec["process"].get("user", {})
+    ids = [("uid", user.get("uid", 0)), ("gid", user.get("gid", 0))]
+    ids += [(f"additionalGids/{n}", gid) for n, gid in enumerate(user.get("additionalGids", []))]
+    for name, id in ids:
+        exists = situation.maps_uid(id) if name == "uid" else situation.maps_gid(id)
+        if not exists:
+            raise InvalidSpec(
+                f"/process/user/{name}", f"{id} isn't mapped in the container's user namespace"
+            )
+
+
 def _groups(situation: Situation) -> tuple[int, ...] | None:
-    groups = tuple(situation.spec["process"].get("user", {}).get("additionalGids", []))
-    own_map_only = (
-        situation.makes(flags.CLONE_NEWUSER)
-        and not situation.host_maps_any_id
-        and len(situation.gid_mappings) == 1
-        and situation.gid_mappings[0]["size"] == 1
-    )
-    if not own_map_only:
+    user = situation.spec["process"].get("user", {})
+    groups = tuple(user.get("additionalGids", []))
+    if not _has_one_group(situation):
         return groups
-    if set(groups) - {situation.spec["process"].get("user", {}).get("gid", 0)}:
+    if set(groups) - {user.get("gid", 0)}:
         raise Unsupported(
             "other groups can't be had where only the caller's own id is mapped",
             hint="have a range of ids granted in /etc/subuid and /etc/subgid",
         )
     return None
+
+
+def _has_one_group(situation: Situation) -> bool:
+    """Whether the container's user namespace has the caller's group alone, without setgroups."""
+    if not situation.makes(flags.CLONE_NEWUSER):
+        return [size for _, size in situation.features.gids] == [1]
+    maps = situation.gid_mappings
+    return not situation.host_maps_any_id and [entry["size"] for entry in maps] == [1]
 
 
 def _rlimit(value: int) -> int:

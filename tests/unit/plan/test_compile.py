@@ -9,6 +9,7 @@ import pytest
 from cloche.errors import ClocheError, InvalidSpec, MissingDependency, Unsupported
 from cloche.kernel import flags
 from cloche.kernel.features import Features
+from cloche.kernel.idmap import Range
 from cloche.plan import wire
 from cloche.plan.compile import compile
 from cloche.plan.launch import Launch
@@ -136,6 +137,33 @@ def test_own_groups_cannot_be_set_without_range(
     with_own_user(spec)["process"]["user"] = {"additionalGids": [4]}
     with pytest.raises(Unsupported, match="groups"):
         compile(spec, unprivileged(features), launch)
+
+
+def test_root_of_a_user_namespace(spec: Any, features: Features, launch: Launch) -> None:
+    """What calls itself root by ``unshare -r`` can't make devices, nor set groups."""
+    fake = features._replace(in_user_namespace=True, uids=(Range(0, 1),), gids=(Range(0, 1),))
+    plan = compile(spec, fake, launch)
+    assert not every(plan, "make_node")
+    (devpts,) = (step for step in every(plan, "mount") if step.argument("fstype") == "devpts")
+    assert devpts.argument("options") == ("newinstance",)
+    assert only(plan, "identity").argument("set_groups") == 0
+    spec["process"]["user"] = {"additionalGids": [4]}
+    with pytest.raises(Unsupported, match="groups"):
+        compile(spec, fake, launch)
+
+
+@pytest.mark.parametrize("name", ["uid", "gid", "additionalGids"])
+def test_ids_that_are_not_mapped(spec: Any, features: Features, launch: Launch, name: str) -> None:
+    """A user or group that the container's user namespace doesn't have is named."""
+    mapping = [{"containerID": 0, "hostID": 5000, "size": 10}]
+    with_own_user(spec)["linux"].update(uidMappings=mapping, gidMappings=mapping)
+    many = name == "additionalGids"
+    spec["process"]["user"] = {name: [3, 9] if many else 9}
+    compile(spec, features, launch)
+    spec["process"]["user"] = {name: [3, 10] if many else 10}
+    with pytest.raises(InvalidSpec, match="10 isn't mapped") as caught:
+        compile(spec, features, launch)
+    assert caught.value.pointer == f"/process/user/{name}" + ("/1" if many else "")
 
 
 def test_range_without_newuidmap(spec: Any, features: Features, launch: Launch) -> None:
