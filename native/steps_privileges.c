@@ -37,16 +37,6 @@ int step_keyring(struct run *run, const struct step *step)
     return fail(run, "keyctl", *name ? name : NULL);
 }
 
-// Returns the process that a step of either stage is about: 0 in CHILD, which is itself, or -1 if
-// there is none yet.
-static pid_t child_of(const struct run *run)
-{
-    if (run->stage == CHILD || run->child != 0)
-        return run->stage == CHILD ? 0 : run->child;
-    errno = ESRCH;
-    return -1;
-}
-
 int step_rlimit(struct run *run, const struct step *step)
 {
     // -1 is RLIM_INFINITY.

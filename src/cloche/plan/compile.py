@@ -44,13 +44,9 @@ _GATE_SLOT = 2
 
 _UNSUPPORTED = (
     "linux.intelRdt",
-    "linux.memoryPolicy",
     "linux.mountLabel",
     "linux.netDevices",
     "linux.timeOffsets",
-    "process.execCPUAffinity",
-    "process.ioPriority",
-    "process.scheduler",
 )
 
 

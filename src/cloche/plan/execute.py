@@ -78,6 +78,8 @@ def compile_exec(spec: Spec, features: Features, launch: Launch, target: Target)
                 _CGROUP_SLOT, target.into, why="the child is born in it, never outside"
             )
         )
+    initial, final = process.affinity(facts)
+    plan += initial
     before = kinds & _BEFORE_SPAWN
     plan.append(
         steps.spawn(
@@ -92,6 +94,7 @@ def compile_exec(spec: Spec, features: Features, launch: Launch, target: Target)
         steps.cgroup_join(path, why="what the child uses is counted, and limited, here")
         for path in target.joins
     ]
+    plan += final
     if kinds & ~_BEFORE_SPAWN:
         plan.append(
             steps.join(

@@ -48,6 +48,10 @@ def limits(situation: Situation) -> list[Step]:
                 stage=situation.stage_with("CAP_SYS_RESOURCE"),
             )
         )
+    if "scheduler" in process or "ioPriority" in process or "memoryPolicy" in linux:
+        from cloche.plan.scheduling import scheduling
+
+        plan += scheduling(situation)
     if "oomScoreAdj" in process:
         plan.append(
             steps.oom_score_adj(

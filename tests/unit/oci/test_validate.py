@@ -52,6 +52,9 @@ def test_every_version_1_is_known(version: str) -> None:
     assert validate({**MINIMAL, "ociVersion": version})
 
 
+_STATIC = "MPOL_F_STATIC_NODES"
+_LOCAL = {"mode": "MPOL_LOCAL"}
+
 CONTRADICTIONS: list[tuple[str, str, Any]] = [
     # where it shows, what is changed, to what
     ("/ociVersion", "/ociVersion", "1.0"),
@@ -141,8 +144,22 @@ CONTRADICTIONS: list[tuple[str, str, Any]] = [
     ("/linux/seccomp/syscalls/0/names", "/linux/seccomp/syscalls/0/names", []),
     ("/linux/seccomp/syscalls/0/errnoRet", "/linux/seccomp/syscalls/0/action", "SCMP_ACT_LOG"),
     ("/linux/intelRdt/memBwSchema", "/linux/intelRdt/memBwSchema", "L3:0=1"),
+    ("/linux/intelRdt/closID", "/linux/intelRdt/closID", "../x"),
+    ("/linux/intelRdt/closID", "/linux/intelRdt/closID", "info"),
     ("/linux/intelRdt/schemata/0", "/linux/intelRdt/schemata/0", "L2:0=f\nMB:0=1"),
     ("/linux/memoryPolicy/nodes", "/linux/memoryPolicy/nodes", "0x1"),
+    ("/linux/memoryPolicy/nodes", "/linux/memoryPolicy/nodes", "3-2"),
+    ("/linux/memoryPolicy/nodes", "/linux/memoryPolicy/nodes", "0-1024"),
+    ("/linux/memoryPolicy/nodes", "/linux/memoryPolicy/nodes", ""),
+    ("/linux/memoryPolicy/nodes", "/linux/memoryPolicy/mode", "MPOL_LOCAL"),
+    ("/linux/memoryPolicy/flags", "/linux/memoryPolicy", _LOCAL | {"flags": [_STATIC]}),
+    ("/linux/memoryPolicy/flags", "/linux/memoryPolicy/flags", [_STATIC, "MPOL_F_RELATIVE_NODES"]),
+    ("/process/scheduler/priority", "/process/scheduler/priority", 1),
+    ("/process/scheduler/runtime", "/process/scheduler/policy", "SCHED_OTHER"),
+    ("/process/scheduler/period", "/process/scheduler/period", 2**63),
+    ("/process/scheduler", "/process/scheduler/deadline", 4),
+    ("/process/scheduler", "/process/scheduler/runtime", 0),
+    ("/process/execCPUAffinity/initial", "/process/execCPUAffinity/initial", "0-8192"),
 ]
 
 
