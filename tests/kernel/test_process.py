@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -28,6 +29,29 @@ def test_session_keyring(bundle: Bundle) -> None:
     other = f"{bundle.id}-other"  # the kernel takes its time to forget the keyring of the first
     kept = bundle(*run, "--no-new-keyring", other, check=True)
     assert other not in kept.stdout
+
+
+@USERS
+def test_capabilities(bundle: Bundle, linux: dict[str, object]) -> None:
+    """Those that can be given are; of the others there is a warning on the log and to people."""
+    listed = ["CAP_CHOWN", "CAP_KILL"]
+    sets = dict.fromkeys(("bounding", "permitted", "effective", "inheritable"), listed)
+    sets["ambient"] = ["CAP_KILL", "CAP_SYSLOG"]
+    sets["bounding"] = [*listed, "CAP_TIME_TRAVEL"]
+    user = {"uid": 7, "gid": 7}
+    script = "grep Cap /proc/self/status"
+    done = bundle.run(script, {"capabilities": sets, "user": user}, linux, check=True)
+    kill, both = f"{1 << 5:016x}", f"{1 << 5 | 1:016x}"
+    assert done.stdout.split()[1::2] == [both, kill, kill, both, kill]
+    warnings = done.stderr.splitlines()
+    assert len(warnings) == 2
+    assert "without CAP_SYSLOG" in warnings[0]
+    assert "unknown to this kernel: CAP_TIME_TRAVEL" in warnings[1]
+    log = bundle.path / "log"
+    command = ("run", "--bundle", str(bundle.path), bundle.id)
+    bundle("--log", str(log), "--log-format", "json", *command, check=True)
+    levels = [json.loads(line)["level"] for line in log.read_text().splitlines()]
+    assert levels == ["warning", "warning"]
 
 
 @USERS

@@ -32,7 +32,6 @@ RLIMITS = frozenset(
 MAPPINGS = 340
 """The most lines that the kernel takes for a uid or gid map: user_namespaces(7)."""
 
-_CAPABILITY_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 _NO_RESCTRL_GROUPS = ("", ".", "..", "info", "mon_groups", "mon_data")
 _CPU_LIST_LETTERS = frozenset("0123456789,- ")
 
@@ -115,22 +114,11 @@ def _process(process: Process) -> None:
         if entry.find("=") < 1:
             problem = f"is {entry!r} but must be NAME=value"
             raise InvalidSpec(child("/process/env", index), problem)
-    capabilities: dict[str, Any] = {**process.get("capabilities", {})}
-    for kind, names in capabilities.items():
-        for index, name in enumerate(names):
-            if not _looks_like_capability(name):
-                pointer = f"/process/capabilities/{kind}/{index}"
-                raise InvalidSpec(pointer, f"is {name!r} but must be a name such as CAP_CHOWN")
     _rlimits(process)
     if "scheduler" in process or "execCPUAffinity" in process:
         from cloche.oci import scheduling
 
         scheduling.check_process(process)
-
-
-def _looks_like_capability(name: str) -> bool:
-    """Whether it may be a capability; one that is unknown is no error to the specification."""
-    return name.startswith("CAP_") and len(name) > 4 and _CAPABILITY_LETTERS.issuperset(name)
 
 
 def _rlimits(process: Process) -> None:

@@ -115,7 +115,7 @@ def compile_exec(spec: Spec, features: Features, launch: Launch, target: Target)
     plan += privileges.filters_at_the_end(facts)
     plan.append(process.become(facts))
     plan += process.watch_exec(facts)
-    return Plan(tuple(plan))
+    return Plan(tuple(plan), privileges.warnings(facts))
 
 
 def _console(facts: Situation) -> list[Step]:

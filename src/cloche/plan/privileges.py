@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from cloche.errors import InvalidSpec, Unsupported
 from cloche.kernel import flags
-from cloche.kernel.capabilities import mask
+from cloche.kernel.capabilities import NUMBERS, Sets, full, names
 from cloche.plan import steps
 from cloche.plan.situation import Situation
 from cloche.plan.steps import Step
@@ -21,6 +21,7 @@ from cloche.plan.steps import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
 LANDLOCK_ANNOTATION = "cloche.landlock"
 """JSON: ``{"readonly": [path ...], "writable": [path ...]}``, paths in the container."""
@@ -80,23 +81,13 @@ def drop(situation: Situation) -> list[Step]:
     """Become the container's user with its capabilities, behind its filter."""
     process = situation.spec["process"]
     user = process.get("user", {})
-    sets = process.get("capabilities", {})
-    held = situation.features.capabilities
-    if situation.in_user_namespace:
-        held = (1 << situation.features.last_cap + 1) - 1
-    if situation.devices_are_open:
-        held &= ~mask(["CAP_MKNOD"])
-    bounding = mask(sets.get("bounding", [])) & held
-    permitted = mask(sets.get("permitted", [])) & held
-    effective = mask(sets.get("effective", [])) & permitted
-    inheritable = mask(sets.get("inheritable", [])) & held
-    ambient = mask(sets.get("ambient", [])) & permitted & inheritable
+    sets, _ = _capabilities(situation)
     no_new_privs = process.get("noNewPrivileges", False)
     groups = _groups(situation)
     _require_ids(situation)
     plan = [
         steps.bounding_set(
-            bounding, why="no program, setuid root or not, ever gains a capability outside it"
+            sets.bounding, why="no program, setuid root or not, ever gains a capability outside it"
         )
     ]
     if not no_new_privs:
@@ -111,10 +102,10 @@ def drop(situation: Situation) -> list[Step]:
     )
     plan.append(
         steps.capabilities(
-            effective,
-            permitted,
-            inheritable,
-            ambient,
+            sets.effective,
+            sets.permitted,
+            sets.inheritable,
+            sets.ambient,
             why="the parts of root's power that the program keeps",
         )
     )
@@ -203,6 +194,53 @@ def _labels(situation: Situation) -> Iterable[Step]:
         if "selinux" not in situation.features.lsm:
             raise Unsupported("the spec names an SELinux label and SELinux isn't active here")
         yield steps.lsm_label("exec", label, why=f"the SELinux label {label} confines it")
+
+
+def warnings(situation: Situation) -> tuple[str, ...]:
+    """Return what of the spec is left out, as it says, with a warning and no error."""
+    _, found = _capabilities(situation)
+    if situation.spec.get("linux", {}).get("personality", {}).get("flags"):
+        found.append("config.json: /linux/personality/flags: there are none, so they are left out")
+    return tuple(found)
+
+
+def _capabilities(situation: Situation) -> tuple[Sets, list[str]]:
+    """Return the sets that the container gets, and what is left out of those that it should.
+
+    Each set is only what the kernel allows with the others: capabilities(7).
+    """
+    wanted: dict[str, Any] = {**situation.spec["process"].get("capabilities", {})}
+    known = full(situation.features.last_cap)
+    held = known if situation.in_user_namespace else situation.features.capabilities
+    if situation.devices_are_open:
+        held &= ~(1 << NUMBERS["CAP_MKNOD"])
+    unknown: list[str] = []
+    left_out: list[str] = []
+
+    def reduced(kind: str, allowed: int, reason: str) -> int:
+        bits = 0
+        for name in wanted.get(kind, []):
+            bit = 1 << NUMBERS.get(name, 64) & known
+            if not bit and name not in unknown:
+                unknown.append(name)
+            bits |= bit
+        if bits & ~allowed:
+            words = " ".join(names(bits & ~allowed))
+            left_out.append(f"config.json: /process/capabilities/{kind}: without {words}: {reason}")
+        return bits & allowed
+
+    lacking = "the runtime can't give what it lacks"
+    bounding = reduced("bounding", held, lacking)
+    permitted = reduced("permitted", held, lacking)
+    effective = reduced("effective", permitted, "only what is permitted can be effective")
+    inheritable = reduced("inheritable", bounding & held, "only what is bounding is inherited")
+    ambient = reduced(
+        "ambient", permitted & inheritable, "only what is permitted and inheritable can be ambient"
+    )
+    if unknown:
+        words = " ".join(unknown)
+        left_out.append(f"config.json: /process/capabilities: unknown to this kernel: {words}")
+    return Sets(inheritable, permitted, effective, bounding, ambient), left_out
 
 
 def _require_ids(situation: Situation) -> None:

@@ -82,6 +82,8 @@ class Plan(Record):
     """The ordered steps that build one container and start its process."""
 
     steps: tuple[Step, ...]
+    warnings: tuple[str, ...] = ()
+    """What of the spec is left out where the specification wants a warning, not an error."""
 
 
 OPERATIONS: list[Operation] = []

@@ -298,6 +298,40 @@ def test_capabilities_no_more_than_there_are(spec: Any, features: Features, laun
     assert only(compile(spec, limited, launch), "bounding_set").arguments == (1,)
 
 
+def test_capabilities_that_cannot_be_given_are_warned_of(
+    spec: Any, features: Features, launch: Launch
+) -> None:
+    """What is unknown, not there, or of no effect is left out, and each is told once."""
+    both = ["CAP_CHOWN", "CAP_SYS_RESOURCE", "CAP_TIME_TRAVEL", "chown"]
+    spec["process"]["capabilities"] = {
+        "bounding": both,
+        "permitted": both,
+        "effective": ["CAP_CHOWN", "CAP_KILL"],
+        "inheritable": ["CAP_CHOWN", "CAP_KILL"],
+        "ambient": ["CAP_CHOWN", "CAP_KILL"],
+    }
+    limited = features._replace(capabilities=features.capabilities & ~(1 << 24))
+    plan = compile(spec, limited, launch)
+    assert only(plan, "capabilities").arguments == (1, 1, 1, 1)
+    kinds = ("bounding", "permitted", "effective", "inheritable", "ambient")
+    for kind, warning in zip(kinds, plan.warnings, strict=False):
+        name = "CAP_SYS_RESOURCE" if kind in kinds[:2] else "CAP_KILL"
+        assert warning.startswith(f"config.json: /process/capabilities/{kind}: without {name}: ")
+    assert plan.warnings[5:] == (
+        "config.json: /process/capabilities: unknown to this kernel: CAP_TIME_TRAVEL chown",
+    )
+
+
+def test_personality_flags_are_warned_of(spec: Any, features: Features, launch: Launch) -> None:
+    """The specification has none yet."""
+    spec["linux"]["personality"] = {"domain": "LINUX32", "flags": ["X"]}
+    plan = compile(spec, features, launch)
+    assert only(plan, "personality").arguments == (8,)
+    assert "/linux/personality/flags" in plan.warnings[0]
+    spec["linux"]["personality"]["flags"] = []
+    assert not compile(spec, features, launch).warnings
+
+
 def test_rlimits(spec: Any, features: Features, launch: Launch) -> None:
     """Every number that the kernel has for a limit comes through, the unsigned ones too."""
     values = [0, 2**63 - 1, 2**63, 2**64 - 2, 2**64 - 1, -1]
