@@ -5,8 +5,8 @@ from __future__ import annotations
 from cloche.errors import InvalidSpec
 from cloche.kernel import flags
 from cloche.plan.launch import Launch
-from cloche.record import Record
 from cloche.plan.steps import CHILD, HOST
+from cloche.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
