@@ -103,6 +103,10 @@ typedef int step_function(struct run *run, const struct step *step);
 // Records the failed system call with errno (kept) and a path or NULL; always returns -1.
 int fail(struct run *run, const char *call, const char *path);
 
+// Returns the process that a step of either stage is about: 0 in CHILD, which is itself, or -1
+// (ESRCH) if there is none yet.
+pid_t child_of(const struct run *run);
+
 static inline int64_t number_argument(const struct step *step, unsigned position)
 {
     return step->arguments[position].number;

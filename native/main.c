@@ -191,6 +191,7 @@ int main(int argc, char **argv)
         .signals = -1,
     };
     memset(run.slots, -1, sizeof run.slots);
+    umask(022); // what is made for the container must be found by its users too
     interrupt_block(&run);
     fill_standard_streams();
     if (argc != 3)

@@ -14,29 +14,41 @@
 #include "steps.h"
 #include "syscalls.h"
 
+// Whether keyrings can't be reached from here at all: the kernel has none, or an outer container's
+// filter answers EPERM even to a question that any process may ask (the kernel's own answer to a
+// lack of rights on a key is EACCES). The container then inherits that filter.
+static bool without_keyrings(int error)
+{
+    return error == ENOSYS ||
+           (error == EPERM &&
+            syscall(SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_PROCESS_KEYRING, 0) < 0 &&
+            errno == EPERM);
+}
+
 int step_keyring(struct run *run, const struct step *step)
 {
     const char *name = string_argument(step, 0);
-    long keyring = syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, *name ? name : NULL);
-    // A kernel without keyrings has none to keep apart.
-    if (keyring < 0 && errno != ENOSYS)
-        return fail(run, "keyctl", *name ? name : NULL);
-    return 0;
-}
-
-static rlim_t limit(int64_t number)
-{
-    return number < 0 ? RLIM_INFINITY : (rlim_t)number;
+    if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, *name ? name : NULL) >= 0)
+        return 0;
+    int error = errno;
+    if (without_keyrings(error))
+        return 0; // none to keep apart
+    errno = error;
+    return fail(run, "keyctl", *name ? name : NULL);
 }
 
 int step_rlimit(struct run *run, const struct step *step)
 {
+    // -1 is RLIM_INFINITY.
     const struct rlimit limits = {
-        .rlim_cur = limit(number_argument(step, 1)),
-        .rlim_max = limit(number_argument(step, 2)),
+        .rlim_cur = (rlim_t)number_argument(step, 1),
+        .rlim_max = (rlim_t)number_argument(step, 2),
     };
     unsigned resource = (unsigned)number_argument(step, 0);
-    return syscall(SYS_prlimit64, 0, resource, &limits, NULL) ? fail(run, "prlimit", NULL) : 0;
+    pid_t pid = child_of(run);
+    return pid < 0 || syscall(SYS_prlimit64, pid, resource, &limits, NULL)
+               ? fail(run, "prlimit", NULL)
+               : 0;
 }
 
 int step_personality(struct run *run, const struct step *step)

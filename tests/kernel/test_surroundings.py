@@ -140,6 +140,16 @@ class TestPlaces:
         found = (run.state / "containers").stat().st_mode & 0o777
         assert found == 0o711
 
+    @pytest.mark.needs("userns", "unshare")
+    @pytest.mark.parametrize("who", ["cloche", "unprivileged"])
+    def test_root_of_a_user_namespace(self, who: str, request: pytest.FixtureRequest) -> None:
+        """Who is root by ``unshare -r`` only may do less than it seems, and gets what it may."""
+        run: Cloche = request.getfixturevalue(who)
+        script = "unshare -r cloche run host sh -c 'id -u; echo >/dev/null; head -c 2 /dev/zero'"
+        done = shell(run, script)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == "0\n\0\0"
+
     @pytest.mark.parametrize(
         "name", ["/".join(["d" * 50] * 6), "a:b\\c,d e\nf=g", "/".join(["p:\\,"] * 90)]
     )

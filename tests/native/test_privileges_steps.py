@@ -15,7 +15,7 @@ import pytest
 
 from cloche.kernel import capabilities, landlock
 from cloche.plan import steps
-from cloche.plan.steps import Step
+from cloche.plan.steps import HOST, Step
 from tests.native.containers import ORDINARY_ID, PROC, Box, make_box
 from tests.native.launching import WHY, Launch
 
@@ -133,12 +133,15 @@ def test_no_new_privs(box: Box) -> None:
     assert "NoNewPrivs:\t1\n" in done.stdout
 
 
-def forbid(*numbers: int) -> bytes:
-    """Return a filter that fails system calls with EDOM."""
+def forbid(*numbers: int, error: int = errno.EDOM, argument: int | None = None) -> bytes:
+    """Return a filter that fails system calls (with this first argument only)."""
     load, jump, give = 0x20, 0x15, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET|K
     program = [(load, 0, 0, 0)]
     for number in numbers:
-        program += [(jump, 0, 1, number), (give, 0, 0, 0x0005_0000 | errno.EDOM)]
+        program += [(jump, 0, 1 if argument is None else 3, number)]
+        if argument is not None:
+            program += [(load, 0, 0, 16), (jump, 0, 1, argument)]
+        program += [(give, 0, 0, 0x0005_0000 | error)]
     program.append((give, 0, 0, 0x7FFF_0000))
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in program)
 
@@ -238,6 +241,14 @@ def test_rlimit_can_not_be_raised(box: Box) -> None:
         assert done.failure == ("rlimit", "prlimit", "", errno.EPERM)
 
 
+def test_rlimit_from_outside(box: Box) -> None:
+    """The host can set the limits of its child, and its own stay as they are."""
+    step = steps.rlimit(resource.RLIMIT_NOFILE, 100, 200, why=WHY, stage=HOST)
+    assert box.run(then=[step], command="ulimit -n; ulimit -Hn").stdout == "100\n200\n"
+    plan = [step, *box.plan(command="ulimit -Hn")]  # there is no child yet
+    assert box.launch(plan).failure == ("rlimit", "prlimit", "", errno.ESRCH)
+
+
 def test_oom_score_adj(box: Box) -> None:
     """The score is set, and one out of range refused."""
     done = box.run(
@@ -246,6 +257,9 @@ def test_oom_score_adj(box: Box) -> None:
         command="cat /proc/self/oom_score_adj",
     )
     assert done.stdout == "500\n"
+    # Who may not lower it may still ask for what it is.
+    same = [NOTHING, steps.oom_score_adj(500, why=WHY)]
+    assert box.run(then=[steps.oom_score_adj(500, why=WHY), *same]).failure is None
     done = box.run(then=[steps.oom_score_adj(-5000, why=WHY)])
     assert done.failure == ("oom_score_adj", "write", "/proc/self/oom_score_adj", errno.EINVAL)
 
@@ -295,6 +309,25 @@ def test_keyring(box: Box) -> None:
     """The session keyring is a new one, of the name of the step."""
     done = box.run(PROC, then=[steps.keyring("cloche-test", why=WHY)], command="cat /proc/keys")
     assert "cloche-test: empty" in done.stdout
+
+
+KEYCTL = {"x86_64": 250, "aarch64": 219}[platform.machine()]
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.ENOSYS])
+def test_keyring_where_there_is_none(box: Box, error: int) -> None:
+    """Where an outer container's filter refuses keyctl altogether no keyring can be reached."""
+    outer = steps.seccomp(forbid(KEYCTL, error=error), 0, why=WHY)
+    done = box.run(then=[steps.no_new_privs(why=WHY), outer, steps.keyring("x", why=WHY)])
+    assert done.failure is None
+
+
+@pytest.mark.parametrize("error", [errno.EPERM, errno.EDQUOT])
+def test_keyring_that_is_refused(box: Box, error: int) -> None:
+    """Where only the new keyring is refused the container would get its starter's."""
+    outer = steps.seccomp(forbid(KEYCTL, error=error, argument=1), 0, why=WHY)
+    done = box.run(then=[steps.no_new_privs(why=WHY), outer, steps.keyring("x", why=WHY)])
+    assert done.failure == ("keyring", "keyctl", "x", error)
 
 
 def test_session(box: Box) -> None:

@@ -54,8 +54,12 @@ def run(arguments: argparse.Namespace) -> int:
     given = parser.parse_args(arguments.command[1:])
     options = run_options(given, os.environ)
     from cloche.engine import launch
+    from cloche.runtime import output
 
-    sys.stdout.write(_printed(launch.plan(options), given.format or arguments.format or "text"))
+    plan = launch.plan(options)
+    for warning in plan.warnings:
+        output.tell_warning(warning)
+    sys.stdout.write(_printed(plan, given.format or arguments.format or "text"))
     return 0
 
 

@@ -35,5 +35,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Become the container's launcher; what is returned is never seen when that succeeds."""
     options = run_options(arguments, os.environ)
     from cloche.engine import launch
+    from cloche.runtime import output
 
-    return launch.run(options)
+    return launch.run(options, output.tell_warning)

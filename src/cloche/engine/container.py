@@ -66,7 +66,10 @@ def spec(
         "namespaces": namespaces,
         "cgroupsPath": f"{options.cgroup_parent or CGROUP_PARENT}/{identifier}",
         "resources": resources(options, given, features),
-        "sysctl": {**_default_sysctls(options, private_users), **dict(options.sysctls)},
+        "sysctl": {
+            **_default_sysctls(options, private_users or features.in_user_namespace),
+            **dict(options.sysctls),
+        },
         "maskedPaths": [],
         "readonlyPaths": [],
     }
@@ -228,7 +231,7 @@ def _capabilities(options: RunOptions, features: Features, private_users: bool) 
         granted = available & ~dropped
     else:
         granted = capabilities.DEFAULT & ~dropped | added
-    if not (options.privileged or private_users or features.cgroups.devices_enforceable):
+    if not (options.privileged or private_users or features.devices_enforceable):
         # No cgroup would keep it from a node of the host's disk that it made itself.
         mknod = 1 << capabilities.number("CAP_MKNOD")
         if added & mknod:
@@ -267,11 +270,11 @@ def _check_sysctls(options: RunOptions, new: Set[str]) -> None:
             raise InvalidArgument(f"--sysctl {name}: {problem}")
 
 
-def _default_sysctls(options: RunOptions, private_users: bool) -> dict[str, str]:
+def _default_sysctls(options: RunOptions, in_user_namespace: bool) -> dict[str, str]:
     if options.network == HOST:
         return {}
     wanted = dict(defaults.SYSCTLS)
-    if private_users:
+    if in_user_namespace:
         # The range may hold only groups that the user namespace maps (EINVAL).
         del wanted["net.ipv4.ping_group_range"]
     return {

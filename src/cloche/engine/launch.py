@@ -25,6 +25,7 @@ from cloche.runtime import launcher
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
     from cloche.engine.options import RunOptions
@@ -43,13 +44,17 @@ class Prepared(Record):
     plan: Plan
 
 
-def run(options: RunOptions) -> NoReturn:
-    """Become the launcher of a container, and so end with its exit code."""
-    os.umask(0o022)  # what is made for the container must be found by its users too
+def run(options: RunOptions, warn: Callable[[str], None]) -> NoReturn:
+    """Become the launcher of a container, and so end with its exit code.
+
+    ``warn`` tells the user what isn't quite as it was asked for.
+    """
     here = places()
     features = host.detect()
     heal(here.state, features.cgroups)
     prepared = prepare(options, features, here, _stdio(options))
+    for warning in prepared.plan.warnings:
+        warn(warning)
     flags = 0
     if options.trace:
         flags |= wire.TIME_STEPS | wire.REPORT_ALWAYS

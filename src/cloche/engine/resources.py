@@ -55,7 +55,7 @@ def _device_rules(
         if rule.minor >= 0:
             entry["minor"] = rule.minor
         asked.append(entry)
-    if not (asked or features.cgroups.devices_enforceable):
+    if not (asked or features.devices_enforceable):
         return []
     return [*defaults.device_rules(), *(found.rule() for found in given), *asked]
 

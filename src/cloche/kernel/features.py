@@ -65,10 +65,21 @@ class Features(Record):
     overlay: bool
     unprivileged_userns: bool
     """Whether the set-up lets unprivileged processes make user namespaces."""
+    uids: tuple[idmap.Range, ...] = ()
+    """The ids that exist in the caller's user namespace; empty in the initial one, for all."""
+    gids: tuple[idmap.Range, ...] = ()
 
     def may(self, name: str) -> bool:
         """Whether the caller has a capability, such as ``CAP_SYS_ADMIN``."""
         return bool(self.capabilities >> capabilities.NUMBERS[name] & 1)
+
+    @property
+    def devices_enforceable(self) -> bool:
+        """Whether access to devices can be restricted.
+
+        The kernel lets only root of the machine do that, not of a user namespace.
+        """
+        return self.cgroups.devices_enforceable and not self.in_user_namespace
 
 
 class Finding(Record):
@@ -96,6 +107,7 @@ def detect() -> Features:
     user = _user_name(uid)
     # Whoever has CAP_SETUID here writes maps without help; nobody else may, whatever the uid.
     unprivileged = not effective >> capabilities.NUMBERS["CAP_SETUID"] & 1
+    nested = in_user_namespace()
     helpers = unprivileged and b"\nNoNewPrivs:\t1" not in status
     return Features(
         kernel=kernel_version(system.release),
@@ -105,7 +117,7 @@ def detect() -> Features:
         user=user,
         capabilities=effective,
         last_cap=int(read("/proc/sys/kernel/cap_last_cap") or capabilities.LAST),
-        in_user_namespace=in_user_namespace(),
+        in_user_namespace=nested,
         cpus=os.sysconf("SC_NPROCESSORS_ONLN"),
         memory=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         page_size=os.sysconf("SC_PAGE_SIZE"),
@@ -119,6 +131,8 @@ def detect() -> Features:
         seccomp=tuple(read("/proc/sys/kernel/seccomp/actions_avail").decode().split()),
         overlay=has_filesystem("overlay", system.release),
         unprivileged_userns=not userns_obstacle(),
+        uids=idmap.mapped("/proc/self/uid_map") if nested else (),
+        gids=idmap.mapped("/proc/self/gid_map") if nested else (),
     )
 
 

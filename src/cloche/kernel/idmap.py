@@ -54,6 +54,13 @@ def _granted(content: bytes, owners: tuple[bytes, ...]) -> Iterator[Range]:
             yield Range(int(fields[1]), int(fields[2]))
 
 
+def mapped(path: str) -> tuple[Range, ...]:
+    """Return the ids that exist in a user namespace, by its uid_map or gid_map."""
+    with open(path, "rb", buffering=0) as file:
+        fields = [line.split() for line in file.read(1 << 16).splitlines()]
+    return tuple([Range(int(first), int(size)) for first, _, size in fields])
+
+
 def find_program(name: str, path: str | None = None) -> str | None:
     """Return where a program is on a search path (``PATH`` by default), or None.
 

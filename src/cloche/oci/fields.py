@@ -43,12 +43,12 @@ Capabilities = Object(
     },
     (),
 )
-Uint64 = Integer(0, 2**64 - 1)
+RlimitValue = Integer(-1, 2**64 - 1)
 Rlimit = Object(
     {
         "type": str,
-        "soft": Uint64,
-        "hard": Uint64,
+        "soft": RlimitValue,
+        "hard": RlimitValue,
     },
     ("type", "soft", "hard"),
 )
@@ -74,6 +74,7 @@ SchedulerFlag = Word(
         "SCHED_FLAG_UTIL_CLAMP_MAX",
     )
 )
+Uint64 = Integer(0, 2**64 - 1)
 Scheduler = Object(
     {
         "policy": SchedulerPolicy,

@@ -64,12 +64,16 @@ class Capabilities(TypedDict, total=False):
     ambient: list[str]
 
 
+RlimitValue: TypeAlias = Annotated[int, Bounds(-1, 2**64 - 1)]
+"""A limit; ``RLIM_INFINITY`` is 2**64 - 1, which some write as -1."""
+
+
 class Rlimit(TypedDict):
-    """A resource limit; 2**64 - 1 is ``RLIM_INFINITY``."""
+    """A resource limit: the one that counts, and the one up to which it may be raised."""
 
     type: str
-    soft: Uint64
-    hard: Uint64
+    soft: RlimitValue
+    hard: RlimitValue
 
 
 SchedulerPolicy: TypeAlias = Literal[

@@ -15,10 +15,10 @@ from cloche.oci.schema import child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Any
 
-    from cloche.oci.spec import IDMapping, Linux, Mount, Process, Seccomp, Spec
+    from cloche.oci.spec import IDMapping, IntelRdt, Linux, Mount, Process, Seccomp, Spec
 
 RLIMITS = frozenset(
     "RLIMIT_" + name
@@ -32,7 +32,7 @@ RLIMITS = frozenset(
 MAPPINGS = 340
 """The most lines that the kernel takes for a uid or gid map: user_namespaces(7)."""
 
-_CAPABILITY_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
+_NO_RESCTRL_GROUPS = ("", ".", "..", "info", "mon_groups", "mon_data")
 _CPU_LIST_LETTERS = frozenset("0123456789,- ")
 
 
@@ -114,21 +114,11 @@ def _process(process: Process) -> None:
         if entry.find("=") < 1:
             problem = f"is {entry!r} but must be NAME=value"
             raise InvalidSpec(child("/process/env", index), problem)
-    capabilities: dict[str, Any] = {**process.get("capabilities", {})}
-    for kind, names in capabilities.items():
-        for index, name in enumerate(names):
-            if not _looks_like_capability(name):
-                pointer = f"/process/capabilities/{kind}/{index}"
-                raise InvalidSpec(pointer, f"is {name!r} but must be a name such as CAP_CHOWN")
     _rlimits(process)
-    affinity = process.get("execCPUAffinity", {})
-    _cpu_list(affinity.get("initial", ""), "/process/execCPUAffinity/initial")
-    _cpu_list(affinity.get("final", ""), "/process/execCPUAffinity/final")
+    if "scheduler" in process or "execCPUAffinity" in process:
+        from cloche.oci import scheduling
 
-
-def _looks_like_capability(name: str) -> bool:
-    """Whether it may be a capability; one that is unknown is no error to the specification."""
-    return name.startswith("CAP_") and len(name) > 4 and _CAPABILITY_LETTERS.issuperset(name)
+        scheduling.check_process(process)
 
 
 def _rlimits(process: Process) -> None:
@@ -141,7 +131,7 @@ def _rlimits(process: Process) -> None:
         if name in seen:
             raise InvalidSpec(f"{pointer}/type", f"{name} is there twice")
         seen.add(name)
-        if limit["soft"] > limit["hard"]:
+        if limit["soft"] % 2**64 > limit["hard"] % 2**64:  # -1 is the greatest
             raise InvalidSpec(f"{pointer}/soft", "is greater than the hard limit")
 
 
@@ -258,21 +248,29 @@ def _linux(linux: Linux) -> None:
     _resources(linux)
     if "seccomp" in linux:
         _seccomp(linux["seccomp"])
-    rdt = linux.get("intelRdt", {})
-    if not rdt.get("memBwSchema", "MB:").startswith("MB:"):
-        raise InvalidSpec("/linux/intelRdt/memBwSchema", "must start with MB:")
-    for pointer, line in _resctrl_lines(linux):
+    if "intelRdt" in linux:
+        _resctrl(linux["intelRdt"])
+    if "memoryPolicy" in linux:
+        from cloche.oci import scheduling
+
+        scheduling.check_memory_policy(linux["memoryPolicy"])
+
+
+def _resctrl(rdt: IntelRdt) -> None:
+    pointer = "/linux/intelRdt"
+    lines = {
+        "memBwSchema": rdt.get("memBwSchema", "MB:"),
+        "l3CacheSchema": rdt.get("l3CacheSchema", ""),
+        **{f"schemata/{index}": line for index, line in enumerate(rdt.get("schemata", ()))},
+    }
+    if not lines["memBwSchema"].startswith("MB:"):
+        raise InvalidSpec(f"{pointer}/memBwSchema", "must start with MB:")
+    for field, line in lines.items():
         if "\n" in line:
-            raise InvalidSpec(pointer, "must be one line")
-    _cpu_list(linux.get("memoryPolicy", {}).get("nodes", ""), "/linux/memoryPolicy/nodes")
-
-
-def _resctrl_lines(linux: Linux) -> Iterator[tuple[str, str]]:
-    rdt = linux.get("intelRdt", {})
-    yield "/linux/intelRdt/memBwSchema", rdt.get("memBwSchema", "")
-    yield "/linux/intelRdt/l3CacheSchema", rdt.get("l3CacheSchema", "")
-    for index, line in enumerate(rdt.get("schemata", ())):
-        yield f"/linux/intelRdt/schemata/{index}", line
+            raise InvalidSpec(f"{pointer}/{field}", "must be one line")
+    group = rdt.get("closID", "/")
+    if group != "/" and (group in _NO_RESCTRL_GROUPS or "/" in group):
+        raise InvalidSpec(f"{pointer}/closID", f"{group!r} can't be the name of a group")
 
 
 def _is_interface_name(name: str) -> bool:

@@ -44,13 +44,9 @@ _GATE_SLOT = 2
 
 _UNSUPPORTED = (
     "linux.intelRdt",
-    "linux.memoryPolicy",
     "linux.mountLabel",
     "linux.netDevices",
     "linux.timeOffsets",
-    "process.execCPUAffinity",
-    "process.ioPriority",
-    "process.scheduler",
 )
 
 
@@ -95,7 +91,7 @@ def compile(spec: Spec, features: Features, launch: Launch) -> Plan:
     plan += privileges.filters_at_the_end(facts)
     plan.append(process.become(facts))
     plan += process.watch(facts)
-    return Plan(tuple(plan))
+    return Plan(tuple(plan), privileges.warnings(facts))
 
 
 def _directory(facts: Situation) -> list[Step]:

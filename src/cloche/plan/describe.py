@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import stat
 
-from cloche.kernel import capabilities, flags
+from cloche.kernel import capabilities, flags, scheduling
 from cloche.plan.steps import HOST, NO_SLOT, STDIO_INHERIT, STDIO_NULL, STDIO_PIPE, Step
 
 TYPE_CHECKING = False
@@ -158,13 +158,50 @@ def _identity(a: Arguments) -> str:
     return f"become uid {a.number('uid')}, gid {a.number('gid')}{extra}"
 
 
+def rlimit_word(value: int) -> str:
+    """Return a limit as prlimit(1) writes it."""
+    return "unlimited" if value == flags.RLIM_INFINITY else str(value % (1 << 64))
+
+
 def _rlimit(a: Arguments) -> str:
     names = {number: name for name, number in flags.RLIMITS.items()}
-    soft, hard = (
-        "unlimited" if a.number(name) < 0 else str(a.number(name)) for name in ("soft", "hard")
-    )
+    soft, hard = (rlimit_word(a.number(name)) for name in ("soft", "hard"))
     number = a.number("resource")
     return f"limit {names.get(number, str(number))} to {soft}, at most {hard}"
+
+
+def _scheduler(a: Arguments) -> str:
+    words = [scheduling.name(scheduling.POLICIES, a.number("policy"))]
+    words += [
+        f"{name} {a.number(name)}"
+        for name in ("nice", "priority", "runtime", "deadline", "period")
+        if a.number(name)
+    ]
+    words += scheduling.names(scheduling.POLICY_FLAGS, a.number("flags"))
+    return f"have it scheduled as {', '.join(words)}"
+
+
+def _memory_policy(a: Arguments) -> str:
+    flags_ = sum(scheduling.MEMORY_FLAGS.values())
+    mode = a.number("mode")
+    words = [scheduling.name(scheduling.MEMORY_MODES, mode & ~flags_)]
+    words += scheduling.names(scheduling.MEMORY_FLAGS, mode)
+    nodes = numbers(a.blob("nodes"))
+    return f"set the memory policy to {', '.join(words)}{f' of nodes {nodes}' if nodes else ''}"
+
+
+def numbers(mask: bytes) -> str:
+    """Return a bit mask as a list such as 0-3,7."""
+    bits = int.from_bytes(mask, "little")
+    words = []
+    while bits:
+        low = (bits & -bits).bit_length() - 1
+        high = low
+        while bits >> high + 1 & 1:
+            high += 1
+        words.append(f"{low}-{high}" if high > low else str(low))
+        bits &= ~((1 << high + 1) - 1)
+    return ",".join(words)
 
 
 def _spawn(a: Arguments) -> str:
@@ -263,6 +300,13 @@ _CLAUSES: dict[str, Callable[[Arguments], str]] = {
     "chdir": lambda a: f"enter {a.text('path')}",
     "keyring": lambda a: "join a new session keyring",
     "rlimit": _rlimit,
+    "scheduler": _scheduler,
+    "io_priority": lambda a: (
+        f"set the I/O priority to {scheduling.name(scheduling.IO_CLASSES, a.number('class'))}, "
+        f"{a.number('priority')}"
+    ),
+    "memory_policy": _memory_policy,
+    "cpu_affinity": lambda a: f"let it run on the CPUs {numbers(a.blob('cpus'))}",
     "oom_score_adj": lambda a: f"set the OOM score adjustment to {a.number('value')}",
     "personality": lambda a: f"set the personality to {a.number('persona'):#x}",
     "umask": lambda a: f"set the umask to {a.number('mask'):04o}",

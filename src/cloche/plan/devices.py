@@ -105,7 +105,9 @@ def _node(
     gid: int,
     why: str,
 ) -> Step:
-    allowed = situation.features.may("CAP_MKNOD") and not situation.in_user_namespace
+    # In a user namespace, be it the launcher's own, mknod is refused whatever the capabilities.
+    nested = situation.in_user_namespace or situation.features.in_user_namespace
+    allowed = situation.features.may("CAP_MKNOD") and not nested
     if allowed or mode & 0o170000 == _TYPES["p"]:
         return steps.make_node(path, mode, major, minor, uid=uid, gid=gid, why=why)
     return steps.bind(path, path, recursive=False, why=f"{why}; mknod isn't allowed here")

@@ -78,6 +78,8 @@ def compile_exec(spec: Spec, features: Features, launch: Launch, target: Target)
                 _CGROUP_SLOT, target.into, why="the child is born in it, never outside"
             )
         )
+    initial, final = process.affinity(facts)
+    plan += initial
     before = kinds & _BEFORE_SPAWN
     plan.append(
         steps.spawn(
@@ -92,6 +94,7 @@ def compile_exec(spec: Spec, features: Features, launch: Launch, target: Target)
         steps.cgroup_join(path, why="what the child uses is counted, and limited, here")
         for path in target.joins
     ]
+    plan += final
     if kinds & ~_BEFORE_SPAWN:
         plan.append(
             steps.join(
@@ -112,7 +115,7 @@ def compile_exec(spec: Spec, features: Features, launch: Launch, target: Target)
     plan += privileges.filters_at_the_end(facts)
     plan.append(process.become(facts))
     plan += process.watch_exec(facts)
-    return Plan(tuple(plan))
+    return Plan(tuple(plan), privileges.warnings(facts))
 
 
 def _console(facts: Situation) -> list[Step]:

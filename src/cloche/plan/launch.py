@@ -49,6 +49,8 @@ class Launch(Record):
     """The compiled system call filter of the spec; empty for none."""
     seccomp_flags: int = 0
     """``SECCOMP_FILTER_FLAG_*``."""
+    no_new_keyring: bool = False
+    """Leave the process in the session keyring of its starter."""
 
     lifecycle: Lifecycle | None = None
     """None: the container lives and dies with its launcher, and no other command knows it."""

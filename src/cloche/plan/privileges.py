@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from cloche.errors import InvalidSpec, Unsupported
 from cloche.kernel import flags
-from cloche.kernel.capabilities import mask
+from cloche.kernel.capabilities import NUMBERS, Sets, full, names
 from cloche.plan import steps
 from cloche.plan.situation import Situation
 from cloche.plan.steps import Step
@@ -21,6 +21,7 @@ from cloche.plan.steps import Step
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
 LANDLOCK_ANNOTATION = "cloche.landlock"
 """JSON: ``{"readonly": [path ...], "writable": [path ...]}``, paths in the container."""
@@ -31,11 +32,10 @@ def limits(situation: Situation) -> list[Step]:
     """Set what the process inherits whoever it becomes: keyring, limits, labels."""
     process = situation.spec["process"]
     linux = situation.spec.get("linux", {})
-    plan = [
-        steps.keyring(
-            situation.launch.id, why="keys of the host's session are out of the container's reach"
-        )
-    ]
+    plan = []
+    if not situation.launch.no_new_keyring:
+        why = "keys of the host's session are out of the container's reach"
+        plan.append(steps.keyring(situation.launch.id, why=why))
     for index, limit in enumerate(process.get("rlimits", [])):
         name = limit["type"]
         if name not in flags.RLIMITS:
@@ -46,8 +46,13 @@ def limits(situation: Situation) -> list[Step]:
                 _rlimit(limit["soft"]),
                 _rlimit(limit["hard"]),
                 why=f"{name} for this process and its children",
+                stage=situation.stage_with("CAP_SYS_RESOURCE"),
             )
         )
+    if "scheduler" in process or "ioPriority" in process or "memoryPolicy" in linux:
+        from cloche.plan.scheduling import scheduling
+
+        plan += scheduling(situation)
     if "oomScoreAdj" in process:
         plan.append(
             steps.oom_score_adj(
@@ -76,21 +81,13 @@ def drop(situation: Situation) -> list[Step]:
     """Become the container's user with its capabilities, behind its filter."""
     process = situation.spec["process"]
     user = process.get("user", {})
-    sets = process.get("capabilities", {})
-    held = situation.features.capabilities
-    if situation.in_user_namespace:
-        held = (1 << situation.features.last_cap + 1) - 1
-    if situation.devices_are_open:
-        held &= ~mask(["CAP_MKNOD"])
-    bounding = mask(sets.get("bounding", [])) & held
-    permitted = mask(sets.get("permitted", [])) & held
-    effective = mask(sets.get("effective", [])) & permitted
-    inheritable = mask(sets.get("inheritable", [])) & held
-    ambient = mask(sets.get("ambient", [])) & permitted & inheritable
+    sets, _ = _capabilities(situation)
     no_new_privs = process.get("noNewPrivileges", False)
+    groups = _groups(situation)
+    _require_ids(situation)
     plan = [
         steps.bounding_set(
-            bounding, why="no program, setuid root or not, ever gains a capability outside it"
+            sets.bounding, why="no program, setuid root or not, ever gains a capability outside it"
         )
     ]
     if not no_new_privs:
@@ -99,16 +96,16 @@ def drop(situation: Situation) -> list[Step]:
         steps.identity(
             user.get("uid", 0),
             user.get("gid", 0),
-            _groups(situation),
+            groups,
             why="the user that the program runs as",
         )
     )
     plan.append(
         steps.capabilities(
-            effective,
-            permitted,
-            inheritable,
-            ambient,
+            sets.effective,
+            sets.permitted,
+            sets.inheritable,
+            sets.ambient,
             why="the parts of root's power that the program keeps",
         )
     )
@@ -199,17 +196,72 @@ def _labels(situation: Situation) -> Iterable[Step]:
         yield steps.lsm_label("exec", label, why=f"the SELinux label {label} confines it")
 
 
-def _groups(situation: Situation) -> tuple[int, ...] | None:
-    groups = tuple(situation.spec["process"].get("user", {}).get("additionalGids", []))
-    own_map_only = (
-        situation.makes(flags.CLONE_NEWUSER)
-        and not situation.host_maps_any_id
-        and len(situation.gid_mappings) == 1
-        and situation.gid_mappings[0]["size"] == 1
+def warnings(situation: Situation) -> tuple[str, ...]:
+    """Return what of the spec is left out, as it says, with a warning and no error."""
+    _, found = _capabilities(situation)
+    if situation.spec.get("linux", {}).get("personality", {}).get("flags"):
+        found.append("config.json: /linux/personality/flags: there are none, so they are left out")
+    return tuple(found)
+
+
+def _capabilities(situation: Situation) -> tuple[Sets, list[str]]:
+    """Return the sets that the container gets, and what is left out of those that it should.
+
+    Each set is only what the kernel allows with the others: capabilities(7).
+    """
+    wanted: dict[str, Any] = {**situation.spec["process"].get("capabilities", {})}
+    known = full(situation.features.last_cap)
+    held = known if situation.in_user_namespace else situation.features.capabilities
+    if situation.devices_are_open:
+        held &= ~(1 << NUMBERS["CAP_MKNOD"])
+    unknown: list[str] = []
+    left_out: list[str] = []
+
+    def reduced(kind: str, allowed: int, reason: str) -> int:
+        bits = 0
+        for name in wanted.get(kind, []):
+            bit = 1 << NUMBERS.get(name, 64) & known
+            if not bit and name not in unknown:
+                unknown.append(name)
+            bits |= bit
+        if bits & ~allowed:
+            words = " ".join(names(bits & ~allowed))
+            left_out.append(f"config.json: /process/capabilities/{kind}: without {words}: {reason}")
+        return bits & allowed
+
+    lacking = "the runtime can't give what it lacks"
+    bounding = reduced("bounding", held, lacking)
+    permitted = reduced("permitted", held, lacking)
+    effective = reduced("effective", permitted, "only what is permitted can be effective")
+    inheritable = reduced("inheritable", bounding & held, "only what is bounding is inherited")
+    ambient = reduced(
+        "ambient", permitted & inheritable, "only what is permitted and inheritable can be ambient"
     )
-    if not own_map_only:
+    if unknown:
+        words = " ".join(unknown)
+        left_out.append(f"config.json: /process/capabilities: unknown to this kernel: {words}")
+    return Sets(inheritable, permitted, effective, bounding, ambient), left_out
+
+
+def _require_ids(situation: Situation) -> None:
+    """Refuse ids that don't exist in the container's user namespace."""
+    user = situation.spec["process"].get("user", {})
+    ids = [("uid", user.get("uid", 0)), ("gid", user.get("gid", 0))]
+    ids += [(f"additionalGids/{n}", gid) for n, gid in enumerate(user.get("additionalGids", []))]
+    for name, id in ids:
+        exists = situation.maps_uid(id) if name == "uid" else situation.maps_gid(id)
+        if not exists:
+            raise InvalidSpec(
+                f"/process/user/{name}", f"{id} isn't mapped in the container's user namespace"
+            )
+
+
+def _groups(situation: Situation) -> tuple[int, ...] | None:
+    user = situation.spec["process"].get("user", {})
+    groups = tuple(user.get("additionalGids", []))
+    if not _has_one_group(situation):
         return groups
-    if set(groups) - {situation.spec["process"].get("user", {}).get("gid", 0)}:
+    if set(groups) - {user.get("gid", 0)}:
         raise Unsupported(
             "other groups can't be had where only the caller's own id is mapped",
             hint="have a range of ids granted in /etc/subuid and /etc/subgid",
@@ -217,6 +269,14 @@ def _groups(situation: Situation) -> tuple[int, ...] | None:
     return None
 
 
+def _has_one_group(situation: Situation) -> bool:
+    """Whether the container's user namespace has the caller's group alone, without setgroups."""
+    if not situation.makes(flags.CLONE_NEWUSER):
+        return [size for _, size in situation.features.gids] == [1]
+    maps = situation.gid_mappings
+    return not situation.host_maps_any_id and [entry["size"] for entry in maps] == [1]
+
+
 def _rlimit(value: int) -> int:
-    # The spec writes RLIM_INFINITY as the unsigned number that the kernel has for it.
-    return flags.RLIM_INFINITY if value >= (1 << 64) - 1 or value < 0 else value
+    # The kernel's number is unsigned, a plan's is not; RLIM_INFINITY is -1 in both ways.
+    return value - (1 << 64) if value >= 1 << 63 else value

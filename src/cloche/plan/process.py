@@ -5,7 +5,7 @@ from __future__ import annotations
 from cloche.errors import InvalidSpec
 from cloche.plan import hooks, steps
 from cloche.plan.situation import Situation
-from cloche.plan.steps import STDIO_INHERIT, Step
+from cloche.plan.steps import HOST, STDIO_INHERIT, Step
 
 INIT_ANNOTATION = "cloche.init"
 """``true``: PID 1 is a tiny init that reaps and forwards signals, the program its child."""
@@ -18,6 +18,25 @@ def streams(situation: Situation) -> Step:
         *situation.launch.stdio,
         why="a stream of the caller that is a terminal is never handed in: it could be read from",
     )
+
+
+def affinity(situation: Situation) -> tuple[list[Step], list[Step]]:
+    """Return the steps for ``execCPUAffinity`` of a process that is added to a container.
+
+    The first ones belong before ``spawn``, the others after the child has joined its cgroups.
+    """
+    wanted = situation.spec["process"].get("execCPUAffinity")
+    if not wanted:
+        return [], []
+    from cloche.oci import ranges
+
+    before = ranges.members(wanted.get("initial", ""), ranges.CPUS)
+    after = ranges.members(wanted.get("final", ""), ranges.CPUS)
+    initial = steps.cpu_affinity(
+        before, why="where it runs until it is in the container's cgroup", stage=HOST
+    )
+    final = steps.cpu_affinity(after, why="where it runs in the container")
+    return [initial] if before else [], [final] if after else []
 
 
 def settle(situation: Situation) -> list[Step]:

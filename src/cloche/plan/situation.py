@@ -5,11 +5,13 @@ from __future__ import annotations
 from cloche.errors import InvalidSpec
 from cloche.kernel import flags
 from cloche.plan.launch import Launch
+from cloche.plan.steps import CHILD, HOST
 from cloche.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.kernel.features import Features
+    from cloche.kernel.idmap import Range
     from cloche.oci.spec import IDMapping, Spec
 
 
@@ -58,6 +60,13 @@ class Situation(Record):
         rules = self.spec.get("linux", {}).get("resources", {}).get("devices", [])
         return self.host_is_privileged and not self.in_user_namespace and not rules
 
+    def stage_with(self, capability: str) -> int:
+        """Return the stage for a step on the child that may take a capability over the machine.
+
+        In a user namespace the child has none of them, but its launcher may.
+        """
+        return HOST if self.in_user_namespace and self.features.may(capability) else CHILD
+
     def makes(self, kind: int) -> bool:
         """Whether a new namespace of this kind is made."""
         return bool(self.new & kind)
@@ -66,14 +75,23 @@ class Situation(Record):
         """Return the path of the namespace of this kind to be joined, if any."""
         return next((joined.path for joined in self.joined if joined.kind == kind), None)
 
+    def maps_uid(self, uid: int) -> bool:
+        """Whether a user id exists in the container."""
+        return self._exists(uid, self.uid_mappings, self.features.uids)
+
     def maps_gid(self, gid: int) -> bool:
         """Whether a group id exists in the container."""
-        if not self.makes(flags.CLONE_NEWUSER):
-            return True
-        return any(
-            mapping["containerID"] <= gid < mapping["containerID"] + mapping["size"]
-            for mapping in self.gid_mappings
-        )
+        return self._exists(gid, self.gid_mappings, self.features.gids)
+
+    def _exists(self, id: int, inside: tuple[IDMapping, ...], outside: tuple[Range, ...]) -> bool:
+        if self.makes(flags.CLONE_NEWUSER):
+            return any(
+                mapping["containerID"] <= id < mapping["containerID"] + mapping["size"]
+                for mapping in inside
+            )
+        if self.joins(flags.CLONE_NEWUSER) or not outside:
+            return True  # as far as is known here
+        return any(first <= id < first + size for first, size in outside)
 
 
 def situation(spec: Spec, features: Features, launch: Launch) -> Situation:

@@ -82,6 +82,8 @@ class Plan(Record):
     """The ordered steps that build one container and start its process."""
 
     steps: tuple[Step, ...]
+    warnings: tuple[str, ...] = ()
+    """What of the spec is left out where the specification wants a warning, not an error."""
 
 
 OPERATIONS: list[Operation] = []
@@ -491,6 +493,15 @@ def chdir(path: str, *, create: bool, why: str) -> Step:
 
 _KEYRING = _operation("keyring", PRIVILEGES, "name:s", "keyctl(2)")
 _RLIMIT = _operation("rlimit", PRIVILEGES, "resource:i soft:i hard:i", "prlimit(2)")
+_SCHEDULER = _operation(
+    "scheduler",
+    PRIVILEGES,
+    "policy:i flags:i nice:i priority:i runtime:i deadline:i period:i",
+    "sched_setattr(2)",
+)
+_IO_PRIORITY = _operation("io_priority", PRIVILEGES, "class:i priority:i", "ioprio_set(2)")
+_MEMORY_POLICY = _operation("memory_policy", PRIVILEGES, "mode:i nodes:b", "set_mempolicy(2)")
+_CPU_AFFINITY = _operation("cpu_affinity", PRIVILEGES, "cpus:b", "sched_setaffinity(2)")
 _OOM_SCORE_ADJ = _operation("oom_score_adj", PRIVILEGES, "value:i", "proc_pid_oom_score_adj(5)")
 _PERSONALITY = _operation("personality", PRIVILEGES, "persona:i", "personality(2)")
 _UMASK = _operation("umask", PRIVILEGES, "mask:i", "umask(2)")
@@ -510,9 +521,46 @@ def keyring(name: str, *, why: str) -> Step:
     return Step(_KEYRING, CHILD, (name,), why)
 
 
-def rlimit(resource: int, soft: int, hard: int, *, why: str) -> Step:
-    """Set a resource limit; -1 is ``RLIM_INFINITY``."""
-    return Step(_RLIMIT, CHILD, (resource, soft, hard), why)
+def rlimit(resource: int, soft: int, hard: int, *, why: str, stage: int = CHILD) -> Step:
+    """Set a resource limit of the child; -1 is ``RLIM_INFINITY``."""
+    return Step(_RLIMIT, stage, (resource, soft, hard), why)
+
+
+def scheduler(
+    policy: int,
+    flags: int,
+    nice: int,
+    priority: int,
+    deadline: tuple[int, int, int],
+    *,
+    why: str,
+    stage: int = CHILD,
+) -> Step:
+    """Set the child's scheduling policy (``SCHED_*``) and its parameters.
+
+    ``deadline`` is runtime, deadline and period of SCHED_DEADLINE, nanoseconds.
+    """
+    return Step(_SCHEDULER, stage, (policy, flags, nice, priority, *deadline), why)
+
+
+def io_priority(kind: int, priority: int, *, why: str, stage: int = CHILD) -> Step:
+    """Set the child's class of I/O scheduling (``IOPRIO_CLASS_*``) and priority in it, 0 to 7."""
+    return Step(_IO_PRIORITY, stage, (kind, priority), why)
+
+
+def memory_policy(mode: int, nodes: int, *, why: str) -> Step:
+    """Set on which memory nodes (a bit mask) memory is taken: ``MPOL_*`` with ``MPOL_F_*``."""
+    return Step(_MEMORY_POLICY, CHILD, (mode, _mask(nodes)), why)
+
+
+def cpu_affinity(cpus: int, *, why: str, stage: int = CHILD) -> Step:
+    """Set on which CPUs (a bit mask) the child may run; in stage ``HOST`` before it is made."""
+    return Step(_CPU_AFFINITY, stage, (_mask(cpus),), why)
+
+
+def _mask(bits: int) -> bytes:
+    """Return a bit mask as the kernel takes it: an array of unsigned long."""
+    return bits.to_bytes((bits.bit_length() + 63) // 64 * 8, "little")
 
 
 def oom_score_adj(value: int, *, why: str) -> Step:

@@ -13,7 +13,7 @@ import struct
 
 from cloche.errors import StepFailed
 from cloche.plan.describe import what
-from cloche.plan.steps import ROOT, Plan, Step
+from cloche.plan.steps import PRIVILEGES, ROOT, Plan, Step
 from cloche.runtime.records import Failure
 
 _ELF_MACHINES = {
@@ -196,8 +196,32 @@ def _maps_ids(plan: Plan) -> bool:
     return any(step.operation.name.startswith("id_map") for step in plan.steps)
 
 
+_REFUSED = {
+    "oom_score_adj": "lowering the score needs CAP_SYS_RESOURCE, which the caller doesn't have",
+    "scheduler": "realtime and nice values below 0 need CAP_SYS_NICE; in a cgroup of v1 realtime "
+    "needs a share of its time too: linux.resources.cpu.realtimeRuntime",
+    "io_priority": "the class IOPRIO_CLASS_RT needs CAP_SYS_NICE, which the caller doesn't have",
+}
+"""What it would take where the kernel answered EPERM or EACCES, by operation."""
+
+
+def _privileges_hint(plan: Plan, step: Step, failure: Failure) -> str:
+    name = step.operation.name
+    if failure.errno not in (errno.EACCES, errno.EPERM):
+        return ""
+    if name == "rlimit":
+        before = [other for other in plan.steps[: failure.step] if other.operation.name == name]
+        return (
+            "raising a hard limit needs CAP_SYS_RESOURCE, which the caller doesn't have "
+            f"(config.json: /process/rlimits/{len(before)})"
+        )
+    return _REFUSED.get(name, "")
+
+
 def _hint(plan: Plan, step: Step, failure: Failure) -> str:
     name = step.operation.name
+    if step.operation.wall == PRIVILEGES:
+        return _privileges_hint(plan, step, failure)
     if failure.call == "readback":
         return "the kernel took the limit but keeps another value; choose one that it can keep"
     if name in ("spawn", "unshare") and failure.errno in (errno.EPERM, errno.ENOSPC):
@@ -210,10 +234,6 @@ def _hint(plan: Plan, step: Step, failure: Failure) -> str:
         errno.EROFS,
     ):
         return "limits need a cgroup that you may write to; see: cloche features"
-    if name == "rlimit" and failure.errno == errno.EPERM:
-        return "raising a hard limit needs CAP_SYS_RESOURCE, which the caller doesn't have"
-    if name == "oom_score_adj" and failure.errno in (errno.EACCES, errno.EPERM):
-        return "lowering the score needs CAP_SYS_RESOURCE, which the caller doesn't have"
     if name == "make_link" and failure.errno == errno.EEXIST:
         return "the name is in use by a running container; choose another with --name"
     if name == "bind" and failure.errno == errno.ENOENT and failure.call == "open_tree":

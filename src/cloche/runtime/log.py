@@ -30,7 +30,7 @@ class Log(Record):
         """Tell what isn't as it was asked for."""
         self._write("warning", message)
         if not self.path and self.format == "text":
-            output.tell(f"cloche: warning: {message}\n")
+            output.tell_warning(message)
 
     def _write(self, level: str, message: str) -> None:
         if not self.path and self.format == "text":

@@ -44,6 +44,11 @@ def tell_error(message: str, hint: str = "") -> None:
         tell(f"hint: {_printable(hint)}\n")
 
 
+def tell_warning(message: str) -> None:
+    """Write to standard error what isn't as it was asked for."""
+    tell(f"cloche: warning: {_printable(message)}\n")
+
+
 def _printable(text: str) -> str:
     """Escape control characters: a name in a message must not command the terminal."""
     return "".join(

@@ -24,6 +24,8 @@ _TERMINAL = (STDIO_TERMINAL, STDIO_TERMINAL, STDIO_TERMINAL)
 
 def become(plan: Plan, settings: Settings, failed: int) -> NoReturn:
     """Become the launcher; ``failed`` is the exit code of what fails before the program runs."""
+    for warning in plan.warnings:
+        settings.log.warning(warning)
     # -P: the current directory is the caller's, and no place to import from.
     report = (
         sys.executable,

@@ -42,7 +42,7 @@ _FULL: dict[str, Any] = {
         "scheduler": {
             "policy": "SCHED_DEADLINE",
             "nice": -20,
-            "priority": 1,
+            "priority": 0,
             "flags": ["SCHED_FLAG_RECLAIM"],
             "runtime": 1,
             "deadline": 2,

@@ -52,6 +52,9 @@ def test_every_version_1_is_known(version: str) -> None:
     assert validate({**MINIMAL, "ociVersion": version})
 
 
+_STATIC = "MPOL_F_STATIC_NODES"
+_LOCAL = {"mode": "MPOL_LOCAL"}
+
 CONTRADICTIONS: list[tuple[str, str, Any]] = [
     # where it shows, what is changed, to what
     ("/ociVersion", "/ociVersion", "1.0"),
@@ -66,8 +69,6 @@ CONTRADICTIONS: list[tuple[str, str, Any]] = [
     ("/process/cwd", "/process/cwd", ""),
     ("/process/env/0", "/process/env/0", "PATH"),
     ("/process/env/1", "/process/env/1", "=x"),
-    ("/process/capabilities/ambient/0", "/process/capabilities/ambient/0", "CHOWN"),
-    ("/process/capabilities/bounding/1", "/process/capabilities/bounding/1", "CAP_kill"),
     ("/process/rlimits/0/type", "/process/rlimits/0/type", "RLIMIT_FUN"),
     ("/process/rlimits/0/soft", "/process/rlimits/0/hard", 5),
     (
@@ -138,8 +139,22 @@ CONTRADICTIONS: list[tuple[str, str, Any]] = [
     ("/linux/seccomp/syscalls/0/names", "/linux/seccomp/syscalls/0/names", []),
     ("/linux/seccomp/syscalls/0/errnoRet", "/linux/seccomp/syscalls/0/action", "SCMP_ACT_LOG"),
     ("/linux/intelRdt/memBwSchema", "/linux/intelRdt/memBwSchema", "L3:0=1"),
+    ("/linux/intelRdt/closID", "/linux/intelRdt/closID", "../x"),
+    ("/linux/intelRdt/closID", "/linux/intelRdt/closID", "info"),
     ("/linux/intelRdt/schemata/0", "/linux/intelRdt/schemata/0", "L2:0=f\nMB:0=1"),
     ("/linux/memoryPolicy/nodes", "/linux/memoryPolicy/nodes", "0x1"),
+    ("/linux/memoryPolicy/nodes", "/linux/memoryPolicy/nodes", "3-2"),
+    ("/linux/memoryPolicy/nodes", "/linux/memoryPolicy/nodes", "0-1024"),
+    ("/linux/memoryPolicy/nodes", "/linux/memoryPolicy/nodes", ""),
+    ("/linux/memoryPolicy/nodes", "/linux/memoryPolicy/mode", "MPOL_LOCAL"),
+    ("/linux/memoryPolicy/flags", "/linux/memoryPolicy", _LOCAL | {"flags": [_STATIC]}),
+    ("/linux/memoryPolicy/flags", "/linux/memoryPolicy/flags", [_STATIC, "MPOL_F_RELATIVE_NODES"]),
+    ("/process/scheduler/priority", "/process/scheduler/priority", 1),
+    ("/process/scheduler/runtime", "/process/scheduler/policy", "SCHED_OTHER"),
+    ("/process/scheduler/period", "/process/scheduler/period", 2**63),
+    ("/process/scheduler", "/process/scheduler/deadline", 4),
+    ("/process/scheduler", "/process/scheduler/runtime", 0),
+    ("/process/execCPUAffinity/initial", "/process/execCPUAffinity/initial", "0-8192"),
 ]
 
 
@@ -149,6 +164,20 @@ def test_contradiction_is_named_by_its_pointer(shown: str, changed: str, value: 
     with pytest.raises(InvalidSpec) as caught:
         validate(replaced(full(), changed, value))
     assert caught.value.pointer == shown
+
+
+def test_unknown_capability_is_no_error() -> None:
+    """The specification wants a warning, which the plan has."""
+    assert validate(replaced(full(), "/process/capabilities/bounding/0", "CAP_TIME_TRAVEL"))
+
+
+@pytest.mark.parametrize("infinity", [-1, 2**64 - 1])
+def test_unlimited_is_the_greatest_limit(infinity: int) -> None:
+    """RLIM_INFINITY is above every number, whichever way it is written."""
+    limit = {"type": "RLIMIT_CORE", "soft": 2**64 - 2, "hard": infinity}
+    assert validate(replaced(full(), "/process/rlimits", [limit]))
+    with pytest.raises(InvalidSpec, match="greater than the hard limit"):
+        validate(replaced(full(), "/process/rlimits", [{**limit, "soft": infinity, "hard": 5}]))
 
 
 def test_masks_need_a_mount_namespace() -> None:

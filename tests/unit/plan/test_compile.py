@@ -9,6 +9,7 @@ import pytest
 from cloche.errors import ClocheError, InvalidSpec, MissingDependency, Unsupported
 from cloche.kernel import flags
 from cloche.kernel.features import Features
+from cloche.kernel.idmap import Range
 from cloche.plan import wire
 from cloche.plan.compile import compile
 from cloche.plan.launch import Launch
@@ -138,6 +139,33 @@ def test_own_groups_cannot_be_set_without_range(
         compile(spec, unprivileged(features), launch)
 
 
+def test_root_of_a_user_namespace(spec: Any, features: Features, launch: Launch) -> None:
+    """What calls itself root by ``unshare -r`` can't make devices, nor set groups."""
+    fake = features._replace(in_user_namespace=True, uids=(Range(0, 1),), gids=(Range(0, 1),))
+    plan = compile(spec, fake, launch)
+    assert not every(plan, "make_node")
+    (devpts,) = (step for step in every(plan, "mount") if step.argument("fstype") == "devpts")
+    assert devpts.argument("options") == ("newinstance",)
+    assert only(plan, "identity").argument("set_groups") == 0
+    spec["process"]["user"] = {"additionalGids": [4]}
+    with pytest.raises(Unsupported, match="groups"):
+        compile(spec, fake, launch)
+
+
+@pytest.mark.parametrize("name", ["uid", "gid", "additionalGids"])
+def test_ids_that_are_not_mapped(spec: Any, features: Features, launch: Launch, name: str) -> None:
+    """A user or group that the container's user namespace doesn't have is named."""
+    mapping = [{"containerID": 0, "hostID": 5000, "size": 10}]
+    with_own_user(spec)["linux"].update(uidMappings=mapping, gidMappings=mapping)
+    many = name == "additionalGids"
+    spec["process"]["user"] = {name: [3, 9] if many else 9}
+    compile(spec, features, launch)
+    spec["process"]["user"] = {name: [3, 10] if many else 10}
+    with pytest.raises(InvalidSpec, match="10 isn't mapped") as caught:
+        compile(spec, features, launch)
+    assert caught.value.pointer == f"/process/user/{name}" + ("/1" if many else "")
+
+
 def test_range_without_newuidmap(spec: Any, features: Features, launch: Launch) -> None:
     """A range of ids without privileges needs the helpers, and the error says how to get them."""
     with_own_user(spec)["linux"]["uidMappings"] = [
@@ -208,11 +236,8 @@ def test_throw_away_root(spec: Any, features: Features, launch: Launch) -> None:
         ("linux.timeOffsets", {"boottime": {"secs": 1}}),
         ("linux.intelRdt", {"closID": "x"}),
         ("linux.netDevices", {"eth0": {}}),
-        ("linux.memoryPolicy", {"mode": "MPOL_BIND"}),
         ("linux.mountLabel", "x"),
-        ("process.scheduler", {"policy": "SCHED_IDLE"}),
-        ("process.ioPriority", {"class": "IOPRIO_CLASS_IDLE"}),
-        ("process.execCPUAffinity", {"initial": "0"}),
+        ("process.scheduler", {"policy": "SCHED_ISO"}),
         ("process.apparmorProfile", "x"),
         ("process.selinuxLabel", "x"),
         ("linux.namespaces", [{"type": "mount"}, {"type": "time"}]),
@@ -271,6 +296,66 @@ def test_capabilities_no_more_than_there_are(spec: Any, features: Features, laun
     step = only(compile(spec, limited, launch), "capabilities")
     assert step.arguments == (1, 1, 0, 0)
     assert only(compile(spec, limited, launch), "bounding_set").arguments == (1,)
+
+
+def test_capabilities_that_cannot_be_given_are_warned_of(
+    spec: Any, features: Features, launch: Launch
+) -> None:
+    """What is unknown, not there, or of no effect is left out, and each is told once."""
+    both = ["CAP_CHOWN", "CAP_SYS_RESOURCE", "CAP_TIME_TRAVEL", "chown"]
+    spec["process"]["capabilities"] = {
+        "bounding": both,
+        "permitted": both,
+        "effective": ["CAP_CHOWN", "CAP_KILL"],
+        "inheritable": ["CAP_CHOWN", "CAP_KILL"],
+        "ambient": ["CAP_CHOWN", "CAP_KILL"],
+    }
+    limited = features._replace(capabilities=features.capabilities & ~(1 << 24))
+    plan = compile(spec, limited, launch)
+    assert only(plan, "capabilities").arguments == (1, 1, 1, 1)
+    kinds = ("bounding", "permitted", "effective", "inheritable", "ambient")
+    for kind, warning in zip(kinds, plan.warnings, strict=False):
+        name = "CAP_SYS_RESOURCE" if kind in kinds[:2] else "CAP_KILL"
+        assert warning.startswith(f"config.json: /process/capabilities/{kind}: without {name}: ")
+    assert plan.warnings[5:] == (
+        "config.json: /process/capabilities: unknown to this kernel: CAP_TIME_TRAVEL chown",
+    )
+
+
+def test_personality_flags_are_warned_of(spec: Any, features: Features, launch: Launch) -> None:
+    """The specification has none yet."""
+    spec["linux"]["personality"] = {"domain": "LINUX32", "flags": ["X"]}
+    plan = compile(spec, features, launch)
+    assert only(plan, "personality").arguments == (8,)
+    assert "/linux/personality/flags" in plan.warnings[0]
+    spec["linux"]["personality"]["flags"] = []
+    assert not compile(spec, features, launch).warnings
+
+
+def test_rlimits(spec: Any, features: Features, launch: Launch) -> None:
+    """Every number that the kernel has for a limit comes through, the unsigned ones too."""
+    values = [0, 2**63 - 1, 2**63, 2**64 - 2, 2**64 - 1, -1]
+    kinds = ("CORE", "CPU", "DATA", "FSIZE", "NOFILE", "STACK")
+    spec["process"]["rlimits"] = [
+        {"type": f"RLIMIT_{kind}", "soft": value, "hard": value}
+        for kind, value in zip(kinds, values, strict=True)
+    ]
+    plan = compile(spec, features, launch)
+    wire.encode(plan)
+    found = [int(str(step.argument("hard"))) % 2**64 for step in every(plan, "rlimit")]
+    assert found == [value % 2**64 for value in values]
+    assert {step.stage for step in every(plan, "rlimit")} == {CHILD}
+    # In a user namespace the host alone may raise one, if it has that right itself.
+    plan = compile(with_own_user(spec), features, launch)
+    assert {step.stage for step in every(plan, "rlimit")} == {HOST}
+    plan = compile(spec, unprivileged(features), launch)
+    assert {step.stage for step in every(plan, "rlimit")} == {CHILD}
+
+
+def test_keyring_can_be_left(spec: Any, features: Features, launch: Launch) -> None:
+    """The session keyring is a new one unless the caller wants none."""
+    assert only(compile(spec, features, launch), "keyring")
+    assert not every(compile(spec, features, launch._replace(no_new_keyring=True)), "keyring")
 
 
 def test_shared_propagation_is_taken_from_the_host(

@@ -82,3 +82,11 @@ def test_short_heads(length: int) -> None:
     head = _elf(62, b"/lib64/ld.so")[:length]
     failure.elf_machine(head)
     assert failure.elf_interpreter(head) == ""
+
+
+def test_limit_that_cannot_be_raised_is_pointed_at() -> None:
+    """Of several limits the hint tells which of the spec's it was."""
+    plan = Plan(tuple(steps.rlimit(number, 1, 1, why="x") for number in (4, 7)))
+    error = failure.error(plan, Failure(1, CHILD, errno.EPERM, "prlimit", "", b""))
+    assert "CAP_SYS_RESOURCE" in error.hint
+    assert "/process/rlimits/1" in error.hint

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cloche.plan.describe import Arguments
-from cloche.plan.shell import lifecycle, namespaces, privileges, process, root
+from cloche.plan.shell import lifecycle, namespaces, privileges, process, root, scheduling
 from cloche.plan.shell.pieces import Facts, Piece
 
 TYPE_CHECKING = False
@@ -59,6 +59,10 @@ OPERATIONS: dict[str, Callable[[Arguments, Facts], list[Piece]]] = {
     "chdir": process.chdir,
     "keyring": privileges.keyring,
     "rlimit": privileges.rlimit,
+    "scheduler": scheduling.scheduler,
+    "io_priority": scheduling.io_priority,
+    "memory_policy": scheduling.memory_policy,
+    "cpu_affinity": scheduling.cpu_affinity,
     "oom_score_adj": privileges.oom_score_adj,
     "personality": privileges.personality,
     "umask": privileges.umask,

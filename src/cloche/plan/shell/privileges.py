@@ -6,9 +6,10 @@ import signal
 
 from cloche.kernel import capabilities as caps
 from cloche.kernel import flags
-from cloche.plan.describe import Arguments
+from cloche.plan.describe import Arguments, rlimit_word
 from cloche.plan.shell.pieces import CHAIN, SETPRIV, Facts, Piece, here, not_done, remark
 from cloche.plan.shell.quoting import word
+from cloche.plan.steps import HOST
 
 _RLIMIT_OPTIONS = {
     number: name.removeprefix("RLIMIT_").lower() for name, number in flags.RLIMITS.items()
@@ -23,12 +24,12 @@ def keyring(_a: Arguments, _: Facts) -> list[Piece]:
 
 def rlimit(a: Arguments, _: Facts) -> list[Piece]:
     """Set a resource limit."""
-    soft, hard = (
-        "unlimited" if a.number(name) < 0 else str(a.number(name)) for name in ("soft", "hard")
-    )
+    soft, hard = (rlimit_word(a.number(name)) for name in ("soft", "hard"))
     option = _RLIMIT_OPTIONS.get(a.number("resource"))
     if option is None:
         return [not_done(f"prlimit(1) doesn't know resource {a.number('resource')}")]
+    if a.step.stage == HOST:
+        return [here(f'prlimit --pid="$pid" --{option}={soft}:{hard}')]
     return [Piece(CHAIN, (f"prlimit --{option}={soft}:{hard}",))]
 
 

@@ -72,14 +72,15 @@ def _launch(settings: Settings, values: Values, lifecycle: Lifecycle) -> int:
             pidfd_socket=_absolute(values.text("pidfd-socket")),
             preserve_fds=start.inherited(process, values.number("preserve-fds")),
         ),
-        files=_files(spec, id, place),
+        files=_files(spec, id, place, values.flag("no-new-keyring")),
+        no_new_keyring=values.flag("no-new-keyring"),
     )
     launch = start.with_filter(launch, spec, settings)
     plan = compile(spec, host.detect(), launch)
     start.become(plan, settings, 1)
 
 
-def _files(spec: Spec, id: str, place: str) -> tuple[tuple[str, bytes], ...]:
+def _files(spec: Spec, id: str, place: str, no_new_keyring: bool) -> tuple[tuple[str, bytes], ...]:
     from cloche import json
 
     state = {
@@ -90,6 +91,7 @@ def _files(spec: Spec, id: str, place: str) -> tuple[tuple[str, bytes], ...]:
         "ociVersion": spec["ociVersion"],
         "annotations": spec.get("annotations", {}),
         "cgroup": spec["linux"]["cgroupsPath"],
+        "noNewKeyring": no_new_keyring,
     }
     return (
         (STATE_FILE, json.dumps(state).encode()),

@@ -65,6 +65,7 @@ def run_exec(settings: Settings, values: Values) -> int:
             pidfd_socket=_absolute(values.text("pidfd-socket")),
             preserve_fds=start.inherited(process, values.number("preserve-fds")),
         ),
+        no_new_keyring=container.state()["noNewKeyring"],
     )
     launch = start.with_filter(launch, spec, settings)
     joins, into = _cgroups(container, values)
