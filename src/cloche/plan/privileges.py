@@ -3,9 +3,10 @@
 The order is the kernel's:
 
 - dropping from the bounding set needs CAP_SETPCAP, so it comes before the identity changes;
-- a seccomp filter needs no_new_privs or CAP_SYS_ADMIN (seccomp(2)).  Where the spec wants
-  no_new_privs the filter is the very last step, so that it may be narrow; where not, it must come
-  while the capability is still there, and then has to allow the few calls that follow;
+- a filter is the very last step, so that it may be narrow: it has to allow execve(2) alone.  It
+  needs no_new_privs or CAP_SYS_ADMIN (seccomp(2), landlock_restrict_self(2)).  Where the spec
+  doesn't want no_new_privs that capability is kept for it.  Exec takes it away: what a program is
+  permitted comes from the other sets and its file alone (capabilities(7));
 - the parent death signal is cleared when the process's ids change (PR_SET_PDEATHSIG(2const)).
 """
 
@@ -86,30 +87,24 @@ def drop(situation: Situation) -> list[Step]:
     inheritable = mask(sets.get("inheritable", [])) & held
     ambient = mask(sets.get("ambient", [])) & permitted & inheritable
     no_new_privs = process.get("noNewPrivileges", False)
+    why = "the parts of root's power that the program keeps"
+    missing = mask(["CAP_SYS_ADMIN"]) & held & ~effective
+    if missing and not no_new_privs and filters(situation):
+        effective |= missing
+        permitted |= missing
+        why += ", and until exec what takes a filter"
     plan = [
         steps.bounding_set(
             bounding, why="no program, setuid root or not, ever gains a capability outside it"
-        )
-    ]
-    if not no_new_privs:
-        plan += _filters(situation)
-    plan.append(
+        ),
         steps.identity(
             user.get("uid", 0),
             user.get("gid", 0),
             _groups(situation),
             why="the user that the program runs as",
-        )
-    )
-    plan.append(
-        steps.capabilities(
-            effective,
-            permitted,
-            inheritable,
-            ambient,
-            why="the parts of root's power that the program keeps",
-        )
-    )
+        ),
+        steps.capabilities(effective, permitted, inheritable, ambient, why=why),
+    ]
     if situation.launch.lifecycle is None:
         plan.append(
             steps.parent_death_signal(
@@ -123,14 +118,8 @@ def drop(situation: Situation) -> list[Step]:
     return plan
 
 
-def filters_at_the_end(situation: Situation) -> list[Step]:
+def filters(situation: Situation) -> list[Step]:
     """Return the filters that come last, just before the program, or nothing."""
-    if situation.spec["process"].get("noNewPrivileges", False):
-        return _filters(situation)
-    return []
-
-
-def _filters(situation: Situation) -> list[Step]:
     plan = []
     text = situation.spec.get("annotations", {}).get(LANDLOCK_ANNOTATION)
     if text is not None:
