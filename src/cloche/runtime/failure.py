@@ -3,6 +3,10 @@
 The launcher records facts only: which step, which system call, which path, which errno, and for a
 program that can't be executed the first bytes of its file.  What they mean is worked out here,
 afterwards, by a process that has time.
+
+Engines tell from an error's words how a program failed: podman and docker exit with 127 where they
+read "executable file not found in" or "no such file or directory", and with 126 where they read
+"permission denied".
 """
 
 from __future__ import annotations
@@ -65,7 +69,7 @@ def _exec(step: Step, failure: Failure) -> tuple[str, str]:
     program = argv[0]
     path = failure.path or program
     if failure.errno == errno.EISDIR:
-        return f"{path} is a directory, not a program", ""
+        return f"{path}: permission denied: it is a directory, not a program", ""
     if failure.errno == errno.E2BIG:
         return f"{path}: arguments and environment are too long together", ""
     if failure.head.startswith(b"#!"):
@@ -76,9 +80,9 @@ def _exec(step: Step, failure: Failure) -> tuple[str, str]:
         return "the command is an empty string", ""
     if failure.errno in (errno.ENOENT, errno.ENOTDIR):
         if "/" in program:
-            return f"{program}: no such file in the container", ""
+            return f"{program}: no such file or directory in the container", ""
         return (
-            f"{program}: not found in the container's PATH",
+            f"{program}: executable file not found in the container's PATH",
             "give the path of the program, or another PATH with -e PATH=...",
         )
     if failure.errno in (errno.EACCES, errno.EPERM):
