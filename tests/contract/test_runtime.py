@@ -164,7 +164,7 @@ class TestRun:
         bundle = make_bundle(workspace / "bundle", "nosuch")
         for command in ("create", "run"):
             assert runtime(command, "--bundle", str(bundle), runtime.id()).code == 1
-            assert "executable file not found in $PATH" in runtime.errors()[-1]
+            assert "executable file not found in" in runtime.errors()[-1]
             assert runtime("state", runtime.id()).code == 1
 
     def test_terminal(self, runtime: Runtime, workspace: Path, terminal: Terminal) -> None:
@@ -264,7 +264,7 @@ class TestExec:
     def test_what_cannot_be_executed(self, runtime: Runtime, sleeper: str) -> None:
         """The runtime's own exit code is 255, its words those that engines know."""
         assert runtime("exec", sleeper, "nosuch").code == 255
-        assert "executable file not found in $PATH" in runtime.errors()[-1]
+        assert "executable file not found in" in runtime.errors()[-1]
         assert runtime("exec", sleeper, "/bin").code == 255
 
     def test_terminal(self, runtime: Runtime, sleeper: str, terminal: Terminal) -> None:

@@ -3,9 +3,10 @@
 The order is the kernel's:
 
 - dropping from the bounding set needs CAP_SETPCAP, so it comes before the identity changes;
-- a seccomp filter needs no_new_privs or CAP_SYS_ADMIN (seccomp(2)).  Where the spec wants
-  no_new_privs the filter is the very last step, so that it may be narrow; where not, it must come
-  while the capability is still there, and then has to allow the few calls that follow;
+- a filter is the very last step, so that it may be narrow: it has to allow execve(2) alone.  It
+  needs no_new_privs or CAP_SYS_ADMIN (seccomp(2), landlock_restrict_self(2)).  Where the spec
+  doesn't want no_new_privs that capability is kept for it.  Exec takes it away: what a program is
+  permitted comes from the other sets and its file alone (capabilities(7));
 - the parent death signal is cleared when the process's ids change (PR_SET_PDEATHSIG(2const)).
 """
 
@@ -15,6 +16,7 @@ from cloche.errors import InvalidSpec, Unsupported
 from cloche.kernel import flags
 from cloche.kernel.capabilities import NUMBERS, Sets, full, names
 from cloche.plan import steps
+from cloche.plan.process import wants_init
 from cloche.plan.situation import Situation
 from cloche.plan.steps import Step
 
@@ -83,6 +85,12 @@ def drop(situation: Situation) -> list[Step]:
     user = process.get("user", {})
     sets, _ = _capabilities(situation)
     no_new_privs = process.get("noNewPrivileges", False)
+    early = _filters_are_early(situation)
+    kept = 0
+    why = "the parts of root's power that the program keeps"
+    if not early and not no_new_privs and _filters(situation):
+        kept = (1 << NUMBERS["CAP_SYS_ADMIN"]) & _held(situation)
+        why += "; what installs a filter goes with exec"
     groups = _groups(situation)
     _require_ids(situation)
     plan = [
@@ -90,7 +98,7 @@ def drop(situation: Situation) -> list[Step]:
             sets.bounding, why="no program, setuid root or not, ever gains a capability outside it"
         )
     ]
-    if not no_new_privs:
+    if early:
         plan += _filters(situation)
     plan.append(
         steps.identity(
@@ -102,11 +110,7 @@ def drop(situation: Situation) -> list[Step]:
     )
     plan.append(
         steps.capabilities(
-            sets.effective,
-            sets.permitted,
-            sets.inheritable,
-            sets.ambient,
-            why="the parts of root's power that the program keeps",
+            sets.effective | kept, sets.permitted | kept, sets.inheritable, sets.ambient, why=why
         )
     )
     if situation.launch.lifecycle is None:
@@ -124,9 +128,16 @@ def drop(situation: Situation) -> list[Step]:
 
 def filters_at_the_end(situation: Situation) -> list[Step]:
     """Return the filters that come last, just before the program, or nothing."""
-    if situation.spec["process"].get("noNewPrivileges", False):
-        return _filters(situation)
-    return []
+    return [] if _filters_are_early(situation) else _filters(situation)
+
+
+def _filters_are_early(situation: Situation) -> bool:
+    """Whether the filters come before the user changes.
+
+    A tiny init stays without any exec that would take the capability to install them away.
+    """
+    no_new_privs = situation.spec["process"].get("noNewPrivileges", False)
+    return wants_init(situation) and not no_new_privs
 
 
 def _filters(situation: Situation) -> list[Step]:
@@ -211,7 +222,7 @@ def _capabilities(situation: Situation) -> tuple[Sets, list[str]]:
     """
     wanted: dict[str, Any] = {**situation.spec["process"].get("capabilities", {})}
     known = full(situation.features.last_cap)
-    held = known if situation.in_user_namespace else situation.features.capabilities
+    held = _held(situation)
     if situation.devices_are_open:
         held &= ~(1 << NUMBERS["CAP_MKNOD"])
     unknown: list[str] = []
@@ -241,6 +252,13 @@ def _capabilities(situation: Situation) -> tuple[Sets, list[str]]:
         words = " ".join(unknown)
         left_out.append(f"config.json: /process/capabilities: unknown to this kernel: {words}")
     return Sets(inheritable, permitted, effective, bounding, ambient), left_out
+
+
+def _held(situation: Situation) -> int:
+    """Return the capabilities that the child has, before it drops any."""
+    if situation.in_user_namespace:
+        return full(situation.features.last_cap)
+    return situation.features.capabilities
 
 
 def _require_ids(situation: Situation) -> None:

@@ -40,13 +40,14 @@ def affinity(situation: Situation) -> tuple[list[Step], list[Step]]:
 
 
 def settle(situation: Situation) -> list[Step]:
-    """Give the process its session, streams and directory."""
+    """Give the process its session, streams and directory, and no other file."""
     process = situation.spec["process"]
+    lifecycle = situation.launch.lifecycle
     plan = [
         steps.session(why="the caller's terminal can't send it signals, nor be typed into"),
         steps.adopt_stdio(why="standard input, output and error as chosen"),
     ]
-    if situation.launch.lifecycle and STDIO_INHERIT in situation.launch.stdio:
+    if lifecycle and STDIO_INHERIT in situation.launch.stdio:
         plan.append(
             steps.own_stdio(
                 process.get("user", {}).get("uid", 0),
@@ -60,23 +61,21 @@ def settle(situation: Situation) -> list[Step]:
             why="the working directory, looked for in the new root only",
         )
     )
-    return plan
-
-
-def start(situation: Situation) -> list[Step]:
-    """Become the program."""
-    lifecycle = situation.launch.lifecycle
-    plan = [
+    # Before any filter, which may know nothing of close_range(2).
+    plan.append(
         steps.close_fds(
             3 + (lifecycle.preserve_fds if lifecycle else 0),
             why="a file of the host that was left open would be a way out of the container",
         )
-    ]
-    if _wants_init(situation):
-        plan.append(
-            steps.init(why="PID 1 ignores signals it has no handler for, and must reap orphans")
-        )
+    )
     return plan
+
+
+def start(situation: Situation) -> list[Step]:
+    """Put an init before the program, if that is wanted."""
+    if not wants_init(situation):
+        return []
+    return [steps.init(why="PID 1 ignores signals it has no handler for, and must reap orphans")]
 
 
 def become(situation: Situation) -> Step:
@@ -183,7 +182,8 @@ def candidates(program: str, env: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"{directory or '.'}/{program}" for directory in path.split(":"))
 
 
-def _wants_init(situation: Situation) -> bool:
+def wants_init(situation: Situation) -> bool:
+    """Whether the program is to have a tiny init as its PID 1."""
     value = situation.spec.get("annotations", {}).get(INIT_ANNOTATION, "false")
     if value not in ("true", "false"):
         raise InvalidSpec(f"/annotations/{INIT_ANNOTATION}", f"neither true nor false: {value!r}")

@@ -3,6 +3,10 @@
 The launcher records facts only: which step, which system call, which path, which errno, and for a
 program that can't be executed the first bytes of its file.  What they mean is worked out here,
 afterwards, by a process that has time.
+
+Engines tell from an error's words how a program failed: podman and docker exit with 127 where they
+read "executable file not found in" or "no such file or directory", and with 126 where they read
+"permission denied".
 """
 
 from __future__ import annotations
@@ -43,23 +47,6 @@ def error(plan: Plan, failure: Failure) -> StepFailed:
     return _error(step, failure, "", _hint(plan, step, failure))
 
 
-def words_of_engines(plan: Plan, failure: Failure) -> str:
-    """Return what engines look for in a runtime's message, where a program can't be executed.
-
-    They choose the exit code by it: 127 for a program that isn't there, 126 for one that can't be
-    executed.
-    """
-    if plan.steps[failure.step].operation.name not in ("exec", "find_program"):
-        return ""
-    if failure.errno in (errno.ENOENT, errno.ENOTDIR):
-        argv = plan.steps[failure.step].argument("argv")
-        assert isinstance(argv, tuple)
-        if "/" in argv[0]:
-            return f"exec: {argv[0]}: no such file or directory"
-        return f"exec: {argv[0]}: executable file not found in $PATH"
-    return f"exec: {failure.path}: permission denied" if failure.errno == errno.EACCES else ""
-
-
 def _error(step: Step, failure: Failure, message: str, hint: str) -> StepFailed:
     if not message:
         code = errno.errorcode.get(failure.errno, str(failure.errno))
@@ -84,7 +71,7 @@ def _exec(step: Step, failure: Failure) -> tuple[str, str]:
     program = argv[0]
     path = failure.path or program
     if failure.errno == errno.EISDIR:
-        return f"{path} is a directory, not a program", ""
+        return f"{path}: permission denied: it is a directory, not a program", ""
     if failure.errno == errno.E2BIG:
         return f"{path}: arguments and environment are too long together", ""
     if failure.head.startswith(b"#!"):
@@ -95,9 +82,9 @@ def _exec(step: Step, failure: Failure) -> tuple[str, str]:
         return "the command is an empty string", ""
     if failure.errno in (errno.ENOENT, errno.ENOTDIR):
         if "/" in program:
-            return f"{program}: no such file in the container", ""
+            return f"{program}: no such file or directory in the container", ""
         return (
-            f"{program}: not found in the container's PATH",
+            f"{program}: executable file not found in the container's PATH",
             "give the path of the program, or another PATH with -e PATH=...",
         )
     if failure.errno in (errno.EACCES, errno.EPERM):

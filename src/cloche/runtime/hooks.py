@@ -7,16 +7,23 @@ from cloche.plan.hooks import state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from cloche.oci.spec import Hook
     from cloche.runtime.container import Container
 
 
-def run(container: Container, moment: str, status: str) -> None:
+def run(
+    container: Container,
+    moment: str,
+    status: str,
+    warn: Callable[[str], None] | None = None,
+) -> None:
     """Run the hooks of a moment, in order, outside the container.
 
-    Raises Unavailable when one fails or doesn't end in time.
+    Raises Unavailable when one fails or doesn't end in time; with ``warn`` that is told so, and
+    the next one is run.
     """
     spec = container.spec()
     moments: dict[str, Any] = {**spec.get("hooks", {})}
@@ -28,7 +35,12 @@ def run(container: Container, moment: str, status: str) -> None:
     bundle = container.state()["bundle"]
     document = state(spec, container.id, bundle, status, pid)
     for hook in wanted:
-        _run(hook, document, bundle, moment)
+        try:
+            _run(hook, document, bundle, moment)
+        except Unavailable as error:
+            if warn is None:
+                raise
+            warn(error.message)
 
 
 def _run(hook: Hook, document: dict[str, object], bundle: str, moment: str) -> None:

@@ -26,8 +26,7 @@ def main(argv: list[str]) -> int:
         log.failure(f"stopped by {found.failure.path} before the container had started")
         return code
     error = failure.error(plan, found.failure)
-    words = failure.words_of_engines(plan, found.failure)
-    log.failure(f"{error.message}: {words}" if words else error.message, error.hint)
+    log.failure(error.message, error.hint)
     return failed
 
 

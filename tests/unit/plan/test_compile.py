@@ -44,25 +44,35 @@ def test_order(spec: Any, features: Features, launch: Launch) -> None:
     assert order[-2:] == ["exec", "supervise"]
     assert plan.steps[-2].stage == CHILD
     assert order.index("lock") < spawn < order.index("open_root") < order.index("pivot_root")
-    assert order.index("pivot_root") < order.index("identity") < order.index("close_fds")
+    assert order.index("pivot_root") < order.index("identity")
     wire.encode(plan)
 
 
-def test_filter_before_identity_without_no_new_privs(
+def test_filter_last(spec: Any, features: Features, launch: Launch) -> None:
+    """A filter may be as narrow as it likes: nothing but exec comes after it."""
+    for no_new_privs in (False, True):
+        spec["process"]["noNewPrivileges"] = no_new_privs
+        order = names(compile(spec, features, launch))
+        assert order[-3:] == ["seccomp", "exec", "supervise"]
+        assert ("no_new_privs" in order) == no_new_privs
+
+
+def test_filter_without_no_new_privs_needs_a_capability(
     spec: Any, features: Features, launch: Launch
 ) -> None:
-    """A filter needs CAP_SYS_ADMIN, so it precedes the loss of it."""
-    order = names(compile(spec, features, launch))
-    assert order.index("seccomp") < order.index("identity") < order.index("capabilities")
-    assert "no_new_privs" not in order
+    """CAP_SYS_ADMIN is kept for the filter and for nothing else; exec takes it away."""
 
+    def kept() -> list[bool]:
+        step = only(compile(spec, features, launch), "capabilities")
+        return [bool(int(str(value)) & 1 << 21) for value in step.arguments]
 
-def test_filter_last_with_no_new_privs(spec: Any, features: Features, launch: Launch) -> None:
-    """With no_new_privs a filter may be as narrow as it likes, so it comes last."""
+    spec["process"]["noNewPrivileges"] = False
+    assert kept() == [True, True, False, False]
     spec["process"]["noNewPrivileges"] = True
-    order = names(compile(spec, features, launch))
-    assert order[-3:] == ["seccomp", "exec", "supervise"]
-    assert order.index("capabilities") < order.index("no_new_privs")
+    assert kept() == [False] * 4
+    spec["process"]["noNewPrivileges"] = False
+    launch = launch._replace(seccomp=b"")
+    assert kept() == [False] * 4
 
 
 def test_v2_child_is_born_in_its_cgroup(spec: Any, features: Features, launch: Launch) -> None:
@@ -293,6 +303,7 @@ def test_capabilities_no_more_than_there_are(spec: Any, features: Features, laun
         "ambient": ["CAP_KILL"],
     }
     limited = features._replace(capabilities=features.capabilities & ~(1 << 24))
+    launch = launch._replace(seccomp=b"")
     step = only(compile(spec, limited, launch), "capabilities")
     assert step.arguments == (1, 1, 0, 0)
     assert only(compile(spec, limited, launch), "bounding_set").arguments == (1,)
@@ -302,6 +313,7 @@ def test_capabilities_that_cannot_be_given_are_warned_of(
     spec: Any, features: Features, launch: Launch
 ) -> None:
     """What is unknown, not there, or of no effect is left out, and each is told once."""
+    spec["process"]["noNewPrivileges"] = True
     both = ["CAP_CHOWN", "CAP_SYS_RESOURCE", "CAP_TIME_TRAVEL", "chown"]
     spec["process"]["capabilities"] = {
         "bounding": both,

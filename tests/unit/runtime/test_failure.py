@@ -37,8 +37,8 @@ def _elf(machine: int, interpreter: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("code", "head", "words"),
     [
-        (errno.ENOENT, b"", "it: not found in the container's PATH"),
-        (errno.EISDIR, b"", "is a directory"),
+        (errno.ENOENT, b"", "it: executable file not found in the container's PATH"),
+        (errno.EISDIR, b"", "permission denied: it is a directory"),
         (errno.EACCES, b"", "permission denied"),
         (errno.ENOEXEC, b"", "an empty file"),
         (errno.ENOEXEC, b"hello", "neither a script"),

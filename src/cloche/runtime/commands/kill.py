@@ -142,7 +142,7 @@ def _remove(container: Container, settings: Settings) -> None:
         group.kill()
         group.remove()
     try:
-        hooks.run(container, "poststop", "stopped")
+        hooks.run(container, "poststop", "stopped", settings.log.warning)
     except ContainerNotFound:
         pass  # one that was never complete
     except ClocheError as error:

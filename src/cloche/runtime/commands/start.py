@@ -31,7 +31,10 @@ def run_start(settings: Settings, values: Values) -> int:
     try:
         hooks.run(container, "poststart", "running")
     except ClocheError:
-        container.signal(9)
+        try:
+            container.signal(9)
+        except WrongState:
+            pass  # its program has ended by itself
         raise
     return 0
 
