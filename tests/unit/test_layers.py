@@ -12,6 +12,8 @@ import pytest
 import cloche
 
 START_PATH = (
+    "cloche.cli.main",
+    "cloche.cli.run",
     "cloche.engine.launch",
     "cloche.kernel.cgroup.group",
     "cloche.kernel.seccomp.profile",
@@ -26,7 +28,7 @@ START_PATH = (
     "cloche.runtime.main",
     "cloche.runtime.report",
 )
-"""What ``cloche run`` and ``cloche-oci`` import, but for the options of the former."""
+"""What ``cloche run`` and ``cloche-oci`` import on their way to the launcher."""
 
 SLOW = (
     "argparse", "asyncio", "collections", "contextlib", "copyreg", "csv", "ctypes", "dataclasses",

@@ -1,11 +1,10 @@
-"""The options of ``cloche run``: declared for argparse, then turned into ``RunOptions``.
+"""The options of ``cloche run``: declared as argparse wants them, then turned into ``RunOptions``.
 
 Values stay text until all of them are there, so that each mistake names its option.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 
 from cloche.engine import values, volumes
@@ -14,13 +13,16 @@ from cloche.errors import InvalidArgument, NotFound, Unsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Mapping
     from typing import TypeVar
+
+    from cloche.cli.quick import Given, Reader
 
     _T = TypeVar("_T")
 
 
-def add_run_options(parser: argparse.ArgumentParser) -> None:
+def add_run_options(parser: argparse.ArgumentParser | Reader) -> None:
     """Declare every option of ``cloche run`` and what follows them."""
     _add_process_options(parser)
     _add_root_options(parser)
@@ -28,10 +30,10 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     _add_cgroup_options(parser)
     _add_privilege_options(parser)
     # One positional that takes all the rest: options after the image are the command's.
-    parser.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    parser.add_argument("rest", nargs="...", help="==SUPPRESS==")
 
 
-def _add_process_options(parser: argparse.ArgumentParser) -> None:
+def _add_process_options(parser: argparse.ArgumentParser | Reader) -> None:
     group = parser.add_argument_group("the process")
     flag, text, many = _adders(group)
     flag("-i", "--interactive", help="pass on standard input")
@@ -52,7 +54,7 @@ def _add_process_options(parser: argparse.ArgumentParser) -> None:
     many("--annotation", metavar="NAME=VALUE", help="a note for the runtime")
 
 
-def _add_root_options(parser: argparse.ArgumentParser) -> None:
+def _add_root_options(parser: argparse.ArgumentParser | Reader) -> None:
     group = parser.add_argument_group("root (what can it touch?)")
     flag, text, many = _adders(group)
     text("--rootfs", metavar="DIR[:O]", help="a root directory; with :O changes are thrown away")
@@ -65,7 +67,7 @@ def _add_root_options(parser: argparse.ArgumentParser) -> None:
     many("--device-cgroup-rule", metavar="RULE", help="allow devices, such as 'c 10:* rwm'")
 
 
-def _add_namespace_options(parser: argparse.ArgumentParser) -> None:
+def _add_namespace_options(parser: argparse.ArgumentParser | Reader) -> None:
     group = parser.add_argument_group("namespaces (what can it see?)")
     _, text, many = _adders(group)
     text("-h", "--hostname", metavar="NAME", help="its hostname")
@@ -79,7 +81,7 @@ def _add_namespace_options(parser: argparse.ArgumentParser) -> None:
     many("--sysctl", metavar="NAME=VALUE", help="a kernel parameter of its namespaces")
 
 
-def _add_cgroup_options(parser: argparse.ArgumentParser) -> None:
+def _add_cgroup_options(parser: argparse.ArgumentParser | Reader) -> None:
     group = parser.add_argument_group("cgroups (what can it use?)")
     _, text, many = _adders(group)
     text("-m", "--memory", metavar="SIZE", help="memory: 512m, 2g, or 10%% of the machine")
@@ -102,7 +104,7 @@ def _add_cgroup_options(parser: argparse.ArgumentParser) -> None:
     text("--cgroup-parent", metavar="PATH", help="the group that its own is made in")
 
 
-def _add_privilege_options(parser: argparse.ArgumentParser) -> None:
+def _add_privilege_options(parser: argparse.ArgumentParser | Reader) -> None:
     group = parser.add_argument_group("privileges (what may it do?)")
     flag, _, many = _adders(group)
     many("--cap-add", metavar="NAME", help="a capability more, or ALL")
@@ -116,7 +118,7 @@ def _add_privilege_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _adders(
-    group: argparse._ArgumentGroup,
+    group: argparse._ArgumentGroup | Reader,
 ) -> tuple[Callable[..., object], Callable[..., object], Callable[..., object]]:
     """Return functions that add a switch, an option with a value, and one that may repeat."""
 
@@ -137,7 +139,7 @@ def _adders(
 # --- from text to values -----------------------------------------------------------------------
 
 
-def run_options(arguments: argparse.Namespace, caller: Mapping[str, str]) -> RunOptions:
+def run_options(arguments: argparse.Namespace | Given, caller: Mapping[str, str]) -> RunOptions:
     """Return the parsed options; ``caller`` is the caller's environment.
 
     Raises InvalidArgument and Unsupported naming the option, and NotFound for a missing env file.
@@ -216,7 +218,7 @@ def run_options(arguments: argparse.Namespace, caller: Mapping[str, str]) -> Run
     )
 
 
-def _image_and_command(arguments: argparse.Namespace) -> tuple[str, tuple[str, ...]]:
+def _image_and_command(arguments: argparse.Namespace | Given) -> tuple[str, tuple[str, ...]]:
     rest = list(arguments.rest)
     if rest and rest[0] == "--":
         del rest[0]
@@ -244,7 +246,7 @@ def _many(option: str, texts: list[str], parse: Callable[[str], _T]) -> tuple[_T
 
 
 def _rates(
-    arguments: argparse.Namespace, option: str, parse: Callable[[str], int]
+    arguments: argparse.Namespace | Given, option: str, parse: Callable[[str], int]
 ) -> tuple[values.DeviceRate, ...]:
     texts = getattr(arguments, option.removeprefix("--").replace("-", "_"))
     return _many(option, texts, lambda text: values.device_rate(text, parse))
@@ -258,7 +260,7 @@ def _mode(option: str, text: str | None, modes: tuple[str, ...], default: str) -
     return text
 
 
-def _cpu_time(arguments: argparse.Namespace) -> tuple[int | None, int | None]:
+def _cpu_time(arguments: argparse.Namespace | Given) -> tuple[int | None, int | None]:
     quota = _one("--cpu-quota", arguments.cpu_quota, values.whole_number)
     period = _one("--cpu-period", arguments.cpu_period, values.whole_number)
     if arguments.cpus is None:

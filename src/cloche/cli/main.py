@@ -25,7 +25,8 @@ BROKEN_PIPE = 141
 class Command(Record):
     """A sub-command; its module has ``configure(parser)`` and ``run(arguments) -> exit code``.
 
-    One with a command line of its own has ``main(argv) -> exit code`` instead.
+    It may have ``read(words)`` too, for what can be read without a parser.  One with a command line
+    of its own has ``main(argv) -> exit code`` instead.
     """
 
     family: str
@@ -89,6 +90,12 @@ def _dispatch(arguments: list[str]) -> int:
     if command.has_own_line:
         own: int = module.main(rest)
         return own
+    read = getattr(module, "read", None)
+    given = read(rest) if read else None
+    code: int
+    if given is not None:
+        code = module.run(given)
+        return code
 
     from cloche.cli.parser import Parser
 
@@ -96,7 +103,7 @@ def _dispatch(arguments: list[str]) -> int:
     parser = Parser(prog=f"cloche {name}", short_help=name != "run")
     module.configure(parser)
     try:
-        code: int = module.run(parser.parse_args(rest))
+        code = module.run(parser.parse_args(rest))
     except SystemExit as end:  # argparse ends so after --help
         sys.stdout.flush()
         return end.code if isinstance(end.code, int) else 0

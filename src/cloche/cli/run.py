@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 
 from cloche.cli.arguments import add_run_options, run_options
+from cloche.cli.quick import Reader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
+
+    from cloche.cli.quick import Given
 
 _EXAMPLES = """\
 examples:
@@ -31,7 +35,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_run_options(parser)
 
 
-def run(arguments: argparse.Namespace) -> int:
+def read(words: Sequence[str]) -> Given | None:
+    """Return the options without argparse, or None where it must look at them."""
+    reader = Reader()
+    add_run_options(reader)
+    return reader.read(words)
+
+
+def run(arguments: argparse.Namespace | Given) -> int:
     """Become the container's launcher; what is returned is never seen when that succeeds."""
     options = run_options(arguments, os.environ)
     from cloche.engine import launch

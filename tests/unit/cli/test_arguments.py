@@ -4,9 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from cloche.cli.arguments import add_run_options, run_options
 from cloche.cli.parser import Parser
+from cloche.cli.run import read
 from cloche.engine.options import RunOptions
 from cloche.engine.values import DeviceRate, DeviceRequest, DeviceRule, Ulimit
 from cloche.engine.volumes import Volume
@@ -20,6 +23,20 @@ def parse(*arguments: str, **caller: str) -> RunOptions:
     parser = Parser(prog="cloche run", short_help=False)
     add_run_options(parser)
     return run_options(parser.parse_args(arguments), caller)
+
+
+def read_both(words: list[str]) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Return what is read without argparse, and with it; None where that isn't done."""
+    parser = Parser(prog="cloche run", short_help=False)
+    add_run_options(parser)
+    try:
+        slow = vars(parser.parse_args(words))
+    except (InvalidArgument, SystemExit):
+        slow = None
+    quick = read(words)
+    if quick is None:
+        return None, slow
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(quick).items()}, slow
 
 
 def test_image_alone() -> None:
@@ -136,6 +153,35 @@ VALUES: list[tuple[list[str], str, Any]] = [
 def test_option_has_its_value(arguments: list[str], field: str, value: Any) -> None:
     """Each option reaches its field, parsed."""
     assert getattr(parse(*arguments, "host"), field) == value
+
+
+@pytest.mark.parametrize("arguments", [arguments for arguments, _, _ in VALUES])
+def test_most_is_read_without_argparse(arguments: list[str]) -> None:
+    """Each option is read alike, but for an empty value, or one like an option."""
+    quick, slow = read_both([*arguments, "host", "ls", "-l"])
+    assert quick == slow or (quick is None and arguments[-1] in ("", "-1", "-5"))
+
+
+_WORDS = st.lists(
+    st.sampled_from(
+        "-i -t -it -ti -e -m -u -eA=1 -m1g -ite -itm1g -h -hx -i=1 -e=A --init --init=1 --rm --env "
+        "--env=A=1 --env= --memory --memory=-1 --network --net --net=none --mem --help -x -xi -ix "
+        "--unknown - -- --rootfs --rootfs=/r host ls -l -1 -5m -e-i -c -c5 A=1 --=".split()
+    )
+    | st.sampled_from(("", "a b", "-e a", "-eA=b c", "--env=a b", "-i t", "-é", "--é=1", "-e\n"))
+    | st.text("-=ie 1\n", max_size=5),
+    max_size=6,
+)
+
+
+@given(_WORDS)
+@example(["--env", "a b", "host"])
+@example(["-eA=b c", "host"])
+@example(["-it", "-", "host"])
+def test_what_is_read_without_argparse_is_what_argparse_reads(words: list[str]) -> None:
+    """Whatever stands in the line, the two agree, or only argparse looks."""
+    quick, slow = read_both(words)
+    assert quick is None or quick == slow
 
 
 def test_every_field_can_be_asked_for() -> None:

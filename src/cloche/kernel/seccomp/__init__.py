@@ -62,7 +62,10 @@ def program(profile: Mapping[str, Any], cache_dir: str, *, source: str = "") -> 
     file that the profile was loaded from), Unsupported for what needs a listener
     (SCMP_ACT_NOTIFY), MissingDependency when libseccomp isn't installed.
     """
-    import hashlib
+    try:
+        from _blake2 import blake2b  # hashlib loads OpenSSL, which takes 3 ms
+    except ImportError:
+        from hashlib import blake2b
 
     from cloche import json
     from cloche.errors import InvalidArgument, InvalidSpec
@@ -70,8 +73,8 @@ def program(profile: Mapping[str, Any], cache_dir: str, *, source: str = "") -> 
 
     check_spec(profile)
     canonical = json.dumps(profile, sort_keys=True).encode()
-    digest = hashlib.sha256(canonical).hexdigest()
-    name = f"sha256-{digest}-{VERSION}-{os.uname().machine}"
+    digest = blake2b(canonical, digest_size=32).hexdigest()
+    name = f"blake2-{digest}-{VERSION}-{os.uname().machine}"
     try:
         return cache.load(cache_dir, name) or _compile(profile, cache_dir, name)
     except InvalidSpec as error:
