@@ -14,9 +14,22 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Cloche
+from tests.runtimes import Runtime, make_bundle
+from tests.unit.test_layers import SLOW
 
-MODULES = 95
+MODULES = 72
 """Imported on the way to the launcher, beside what the bare interpreter has."""
+OCI_MODULES = {
+    "create": 70,
+    "start": 52,
+    "exec": 60,
+    "pause": 40,
+    "resume": 40,
+    "state": 40,
+    "kill": 48,
+    "delete": 48,
+}
+"""The same, of the commands of the OCI runtime."""
 PLANNER_CALLS = 1400
 """System calls up to the launcher, beside those of the bare interpreter."""
 LAUNCHER_CALLS_PER_STEP = 9
@@ -46,14 +59,56 @@ def _calls(cloche: Cloche, trace: Path, *argv: str) -> list[str]:
     return [line.partition("(")[0] for line in lines if line[0].isalpha()]
 
 
+def _imports(errors: str) -> set[str]:
+    """The modules that an interpreter said it imported (``-X importtime``)."""
+    lines = errors.splitlines()
+    return {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time")}
+
+
+def _bare(cloche: Cloche) -> set[str]:
+    """The modules of an interpreter that does nothing."""
+    python = [sys.executable, "-X", "importtime", "-c", "pass"]
+    return _imports(cloche.run(python, check=True).stderr)
+
+
 def test_modules_of_the_start(cloche: Cloche, start: list[str]) -> None:
-    """The planner imports no more modules than it needs."""
-    python = [sys.executable, "-X", "importtime"]
-    bare = cloche.run([*python, "-c", "pass"], check=True).stderr.splitlines()
-    full = cloche.run([*python, str(cloche.executable), *start], check=True).stderr.splitlines()
-    names = {line.rpartition("|")[2].strip() for line in full}
-    names -= {line.rpartition("|")[2].strip() for line in bare}
+    """The planner imports no more modules than it needs, and none that is slow."""
+    python = [sys.executable, "-X", "importtime", str(cloche.executable)]
+    names = _imports(cloche.run([*python, *start], check=True).stderr) - _bare(cloche)
+    assert "cloche.engine.launch" in names
     assert len(names) <= MODULES, sorted(names)
+    assert not names & set(SLOW)
+
+
+@pytest.mark.orphans
+def test_modules_of_the_runtime(
+    cloche: Cloche, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No command of the OCI runtime imports more than it needs, or what is slow."""
+    bare = _bare(cloche)
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    runtime = Runtime(str(cloche.executable.with_name("cloche-oci")), workspace)
+    bundle = make_bundle(workspace / "bundle", "sleep", "1000")
+    id = runtime.id()
+    try:
+        for command, *arguments in (
+            ("create", "--bundle", str(bundle), id),
+            ("start", id),
+            ("exec", id, "true"),
+            ("pause", id),
+            ("resume", id),
+            ("state", id),
+            ("kill", id, "KILL"),
+            ("delete", "--force", id),
+        ):
+            done = runtime(command, *arguments, check=True)
+            names = _imports(done.stderr) - bare
+            assert "cloche.runtime.main" in names
+            assert len(names) <= OCI_MODULES[command], (command, sorted(names))
+            assert not names & set(SLOW), command
+    finally:
+        runtime.end()
 
 
 def test_system_calls_of_the_start(cloche: Cloche, start: list[str], workspace: Path) -> None:
