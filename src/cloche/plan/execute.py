@@ -42,7 +42,13 @@ class Target(Record):
     joins: tuple[str, ...] = ()
     """The container's v1 cgroups, as directories."""
     into: str = ""
-    """Its v2 cgroup, or empty."""
+    """The v2 cgroup to be born in, or empty."""
+    makes_into: bool = False
+    """Whether that one is made for the process, beneath the container's.
+
+    A container that has passed controllers on to groups of its own may hold no process in its top
+    group (cgroups(7), "no internal processes"), but another child is always possible.
+    """
 
 
 def compile_exec(spec: Spec, features: Features, launch: Launch, target: Target) -> Plan:
@@ -72,6 +78,10 @@ def compile_exec(spec: Spec, features: Features, launch: Launch, target: Target)
             why="the one process that the container was made with, not a later one with its pid",
         ),
     ]
+    if target.makes_into:
+        plan.append(
+            steps.cgroup_create(target.into, why="a group that passes controllers on holds none")
+        )
     if target.into:
         plan.append(
             steps.cgroup_open(

@@ -69,7 +69,11 @@ def run_exec(settings: Settings, values: Values) -> int:
     )
     launch = start.with_filter(launch, spec, settings)
     joins, into = _cgroups(container, values)
-    target = Target(first.pid, first.start_time, joins, into)
+    # On v1 and hybrid machines the controllers are elsewhere, and nothing is in the way.
+    makes_into = bool(into) and not joins and not values.list("cgroup")
+    if makes_into:
+        into = f"{into}/exec-{os.urandom(4).hex()}"
+    target = Target(first.pid, first.start_time, joins, into, makes_into)
     start.become(compile_exec(spec, host.detect(), launch, target), settings, 255)
 
 
