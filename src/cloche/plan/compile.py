@@ -86,6 +86,7 @@ def compile(spec: Spec, features: Features, launch: Launch) -> Plan:
     plan += root.close(facts)
     plan += privileges.drop(facts)
     plan += process.start(facts)
+    plan += privileges.filters_before_waiting(facts)
     plan += process.wait_for_start(facts, _GATE_SLOT)
     plan += hooks.before_start(facts)
     plan += privileges.filters_at_the_end(facts)

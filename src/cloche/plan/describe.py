@@ -319,6 +319,7 @@ _CLAUSES: dict[str, Callable[[Arguments], str]] = {
     "seccomp": lambda a: (
         f"install a system call filter of {len(a.blob('program')) // 8} instructions"
     ),
+    "send_listener": lambda a: f"send the filter's listener to {a.text('path')}",
     "stdio": _stdio,
     "adopt_stdio": lambda a: "put the streams in place",
     "session": lambda a: "start a session",

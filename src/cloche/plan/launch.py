@@ -49,6 +49,8 @@ class Launch(Record):
     """The compiled system call filter of the spec; empty for none."""
     seccomp_flags: int = 0
     """``SECCOMP_FILTER_FLAG_*``."""
+    first_pid: int = 0
+    """The container's first process, where this one is added to it."""
     no_new_keyring: bool = False
     """Leave the process in the session keyring of its starter."""
 

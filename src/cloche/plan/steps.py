@@ -513,7 +513,10 @@ _CAPABILITIES = _operation(
 )
 _NO_NEW_PRIVS = _operation("no_new_privs", PRIVILEGES, "", "PR_SET_NO_NEW_PRIVS(2const)")
 _LANDLOCK = _operation("landlock", PRIVILEGES, "abi:i readonly:v writable:v", "landlock(7)")
-_SECCOMP = _operation("seccomp", PRIVILEGES, "program:b flags:i", "seccomp(2)")
+_SECCOMP = _operation("seccomp", PRIVILEGES, "program:b flags:i slot:i", "seccomp(2)")
+_SEND_LISTENER = _operation(
+    "send_listener", PRIVILEGES, "slot:i path:s before:b between:b after:b", "seccomp_unotify(2)"
+)
 
 
 def keyring(name: str, *, why: str) -> Step:
@@ -611,9 +614,21 @@ def landlock(abi: int, readonly: tuple[str, ...], writable: tuple[str, ...], *, 
     return Step(_LANDLOCK, CHILD, (abi, readonly, writable), why)
 
 
-def seccomp(program: bytes, flags: int, *, why: str) -> Step:
-    """Install a system call filter: an array of ``struct sock_filter``."""
-    return Step(_SECCOMP, CHILD, (program, flags), why)
+def seccomp(program: bytes, flags: int, *, slot: int = NO_SLOT, why: str) -> Step:
+    """Install a system call filter: an array of ``struct sock_filter``.
+
+    ``slot`` gets the listener, where the flags ask for one; the host alone has it then.
+    """
+    return Step(_SECCOMP, CHILD, (program, flags, slot), why)
+
+
+def send_listener(slot: int, path: str, state: tuple[bytes, bytes, bytes], *, why: str) -> Step:
+    """Send a filter's listener to who listens on a socket at ``path``, and keep it no longer.
+
+    ``state`` is the JSON that goes with it, before, between and after the child's pid, which the
+    launcher puts in; only once if there is nothing after.
+    """
+    return Step(_SEND_LISTENER, HOST, (slot, path, *state), why)
 
 
 # --- the process -------------------------------------------------------------------------------

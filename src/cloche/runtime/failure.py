@@ -194,6 +194,10 @@ _REFUSED = {
 
 def _privileges_hint(plan: Plan, step: Step, failure: Failure) -> str:
     name = step.operation.name
+    if failure.call in ("sendmsg", "recvmsg") and name != "send_listener":
+        return "a filter with SCMP_ACT_NOTIFY must allow sendmsg and recvmsg"
+    if name == "seccomp" and failure.errno == errno.EINVAL:
+        return "this kernel doesn't know one of the filter's flags, or the program is broken"
     if failure.errno not in (errno.EACCES, errno.EPERM):
         return ""
     if name == "rlimit":

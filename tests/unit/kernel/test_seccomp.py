@@ -280,6 +280,10 @@ def test_flags_are_runcs() -> None:
     assert seccomp.filter_flags({"flags": []}) == 0
     named = ["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG"]
     assert seccomp.filter_flags({"flags": named}) == 2
+    killable = {"flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]}
+    assert seccomp.filter_flags(killable) == 0
+    notify = {"syscalls": [{"names": ["mount"], "action": "SCMP_ACT_NOTIFY"}]}
+    assert seccomp.filter_flags(killable | notify) == 32 | flags.SECCOMP_FILTER_FLAG_NEW_LISTENER
 
 
 # --- profiles in a spec --------------------------------------------------------------------------
@@ -335,11 +339,28 @@ def test_a_broken_argument_is_pointed_at(
     assert caught.value.pointer == f"/linux/seccomp/syscalls/0/args/0/{place}"
 
 
-def test_a_listener_is_not_supported(tmp_path: Path) -> None:
-    """SCMP_ACT_NOTIFY is refused rather than left out."""
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({}, "listenerPath"),
+        ({"listenerPath": "/x", "defaultAction": "SCMP_ACT_NOTIFY"}, "defaultAction"),
+        (
+            {
+                "listenerPath": "/x",
+                "syscalls": [{"names": ["read", "sendmsg"], "action": "SCMP_ACT_NOTIFY"}],
+            },
+            "syscalls/0/action",
+        ),
+    ],
+)
+def test_a_listener_that_could_not_listen(
+    change: dict[str, Any], place: str, tmp_path: Path
+) -> None:
+    """It needs a place to be sent to, and the call that it is sent by."""
     rule = {"names": ["mount"], "action": "SCMP_ACT_NOTIFY"}
-    with pytest.raises(Unsupported, match="SCMP_ACT_NOTIFY"):
-        seccomp.program(SIMPLE | {"syscalls": [rule]}, str(tmp_path))
+    with pytest.raises(InvalidSpec) as caught:
+        seccomp.program(SIMPLE | {"syscalls": [rule]} | change, str(tmp_path))
+    assert caught.value.pointer == f"/linux/seccomp/{place}"
 
 
 def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

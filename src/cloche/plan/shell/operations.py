@@ -73,6 +73,7 @@ OPERATIONS: dict[str, Callable[[Arguments, Facts], list[Piece]]] = {
     "no_new_privs": privileges.no_new_privs,
     "landlock": privileges.landlock,
     "seccomp": privileges.seccomp,
+    "send_listener": lifecycle.send,
     "stdio": process.stdio,
     "adopt_stdio": process.adopt_stdio,
     "session": process.session,

@@ -54,18 +54,21 @@ def run_exec(settings: Settings, values: Values) -> int:
     spec["process"] = process
     console_socket = _absolute(values.text("console-socket"))
     detached = values.flag("detach")
+    known = container.state()
     launch = Launch(
         container.id,
         container.directory,
         stdio=start.streams(process, console_socket, detached),
         lifecycle=Lifecycle(
+            bundle=known["bundle"],
             foreground=not detached,
             pid_file=_absolute(values.text("pid-file")),
             console_socket=console_socket,
             pidfd_socket=_absolute(values.text("pidfd-socket")),
             preserve_fds=start.inherited(process, values.number("preserve-fds")),
         ),
-        no_new_keyring=container.state()["noNewKeyring"],
+        no_new_keyring=known["noNewKeyring"],
+        first_pid=first.pid,
     )
     launch = start.with_filter(launch, spec, settings)
     joins, into = _cgroups(container, values)
