@@ -167,6 +167,20 @@ def test_a_link_is_not_followed(cached: Path, tmp_path: Path) -> None:
     assert cache.load(str(tmp_path / "other"), "name") is None
 
 
+def test_a_program_of_another_name_is_not_taken(cached: Path) -> None:
+    """Who may link or rename the caller's files can't exchange one filter for another."""
+    (cached / "strict.bpf").hardlink_to(cached / "name.bpf")
+    assert cache.load(str(cached), "strict") is None
+
+
+@pytest.mark.needs("root")
+def test_nothing_is_kept_in_a_directory_of_somebody_else(cached: Path) -> None:
+    """There it could be exchanged, or be read by whom it isn't for."""
+    os.chown(cached, 65534, 65534)
+    cache.store(str(cached), "new", PROGRAM)
+    assert [path.name for path in cached.iterdir()] == ["name.bpf"]
+
+
 def test_a_fifo_is_no_cached_program(cached: Path) -> None:
     """And waiting for its writer isn't either."""
     os.mkfifo(cached / "fifo.bpf", 0o600)
