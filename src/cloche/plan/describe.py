@@ -265,6 +265,7 @@ _CLAUSES: dict[str, Callable[[Arguments], str]] = {
     "cgroup_create": lambda a: f"make the cgroup {a.text('path')}",
     "cgroup_set": lambda a: f"set {a.text('path')} to {a.text('value')}",
     "cgroup_open": lambda a: f"open the cgroup {a.text('path')}",
+    "resctrl_join": lambda a: f"move the child into {a.text('path')}",
     "cgroup_join": lambda a: f"move the child into {a.text('path')}",
     "open_namespace": lambda a: f"open the {kinds(a.number('kind'))} namespace {a.text('path')}",
     "join_namespace": lambda a: f"join the {kinds(a.number('kind'))} namespace {a.text('path')}",

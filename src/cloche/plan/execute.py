@@ -90,6 +90,10 @@ def compile_exec(spec: Spec, features: Features, launch: Launch, target: Target)
             why="a process of the container that isn't its first one's child",
         )
     )
+    if "intelRdt" in linux:
+        from cloche.plan import resctrl
+
+        plan += resctrl.join(facts)
     plan += [
         steps.cgroup_join(path, why="what the child uses is counted, and limited, here")
         for path in target.joins

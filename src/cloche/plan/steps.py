@@ -168,6 +168,7 @@ _CGROUP_PARENT = _operation("cgroup_parent", CGROUPS, "path:s", "cgroups(7)")
 _CGROUP_CREATE = _operation("cgroup_create", CGROUPS, "path:s", "cgroups(7)")
 _CGROUP_SET = _operation("cgroup_set", CGROUPS, "path:s value:s expect:s", "cgroups(7)")
 _CGROUP_OPEN = _operation("cgroup_open", CGROUPS, "slot:i path:s", "open(2)")
+_RESCTRL_JOIN = _operation("resctrl_join", CGROUPS, "path:s", "write(2)")
 _CGROUP_JOIN = _operation("cgroup_join", CGROUPS, "path:s", "cgroups(7)")
 
 
@@ -193,6 +194,11 @@ def cgroup_set(path: str, value: str, *, expect: str = "", why: str) -> Step:
 def cgroup_open(slot: int, path: str, *, why: str) -> Step:
     """Open a v2 cgroup for ``spawn`` to place the child in (``CLONE_INTO_CGROUP``)."""
     return Step(_CGROUP_OPEN, HOST, (slot, path), why)
+
+
+def resctrl_join(path: str, *, why: str) -> Step:
+    """Move the child into a group of resctrl."""
+    return Step(_RESCTRL_JOIN, HOST, (path,), why)
 
 
 def cgroup_join(path: str, *, why: str) -> Step:

@@ -213,6 +213,8 @@ def _hint(plan: Plan, step: Step, failure: Failure) -> str:
     name = step.operation.name
     if step.operation.wall == PRIVILEGES:
         return _privileges_hint(plan, step, failure)
+    if failure.path.endswith("/schemata"):
+        return "what is wrong stands in the file info/last_cmd_status of resctrl"
     if failure.call == "readback":
         return "the kernel took the limit but keeps another value; choose one that it can keep"
     if name in ("spawn", "unshare") and failure.errno in (errno.EPERM, errno.ENOSPC):

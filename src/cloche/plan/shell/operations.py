@@ -24,6 +24,7 @@ OPERATIONS: dict[str, Callable[[Arguments, Facts], list[Piece]]] = {
     "cgroup_create": namespaces.cgroup_create,
     "cgroup_set": namespaces.cgroup_set,
     "cgroup_open": namespaces.cgroup_open,
+    "resctrl_join": scheduling.resctrl_join,
     "cgroup_join": namespaces.cgroup_join,
     "open_namespace": namespaces.open_namespace,
     "join_namespace": namespaces.join_namespace,

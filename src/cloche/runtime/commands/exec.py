@@ -71,6 +71,7 @@ def run_exec(settings: Settings, values: Values) -> int:
         first_pid=first.pid,
     )
     launch = start.with_filter(launch, spec, settings)
+    launch = start.with_resctrl(launch, spec)
     joins, into = _cgroups(container, values)
     target = Target(first.pid, first.start_time, joins, into)
     start.become(compile_exec(spec, host.detect(), launch, target), settings, 255)
