@@ -73,6 +73,13 @@ int baton_pass(struct run *run, uint32_t next)
     if (sendmsg(run->baton, &packet, MSG_NOSIGNAL) < 0)
         return fail(run, "sendmsg", NULL);
     run->shared_slots |= message.slots;
+    for (unsigned slot = 0; slot < SLOTS; slot++) {
+        if (run->given_slots >> slot & 1) {
+            close_fd(&run->slots[slot]);
+            run->slots[slot] = -1;
+        }
+    }
+    run->given_slots = 0;
     if (message.terminal) {
         close(run->terminal_master);
         run->terminal_master = -1;
@@ -98,8 +105,10 @@ static int accept_fds(struct run *run, const struct message *message, struct msg
     }
     size_t next = 0;
     for (unsigned slot = 0; slot < SLOTS; slot++) {
-        if (message->slots >> slot & 1)
+        if (message->slots >> slot & 1) {
+            close_fd(&run->slots[slot]);
             run->slots[slot] = fds[next++];
+        }
     }
     run->shared_slots |= message->slots;
     if (message->terminal)

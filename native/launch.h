@@ -69,6 +69,7 @@ struct run {
     const struct step *step; // the step being carried out
     int slots[SLOTS]; // -1 or a file descriptor
     uint64_t shared_slots; // bit mask of those that the other process has too
+    uint64_t given_slots; // bit mask of those that the other process alone is to have
     int root; // O_PATH of the container's root directory, -1 before open_root
     int mounted_proc; // the root of the procfs that was mounted at the container's /proc, or -1
     int mounted_sys; // the root of the sysfs that was mounted at the container's /sys, or -1

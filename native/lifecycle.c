@@ -169,8 +169,29 @@ int step_write_pid(struct run *run, const struct step *step)
     return 0;
 }
 
-// Sends one file descriptor over a connection to a listening socket, with a name as the message.
-static int send_fd(struct run *run, const char *path, int fd, const char *name)
+// Sends all parts of a message, the file descriptor with the first of it: readers that expect
+// all in one piece get it so, unless it is longer than a socket takes at a time.
+static int send_parts(int connection, struct msghdr *packet)
+{
+    ssize_t sent;
+    while ((sent = sendmsg(connection, packet, MSG_NOSIGNAL)) >= 0) {
+        packet->msg_control = NULL;
+        packet->msg_controllen = 0;
+        while (packet->msg_iovlen && (size_t)sent >= packet->msg_iov->iov_len) {
+            sent -= (ssize_t)packet->msg_iov->iov_len;
+            packet->msg_iov++;
+            packet->msg_iovlen--;
+        }
+        if (packet->msg_iovlen == 0)
+            return 0;
+        packet->msg_iov->iov_base = (char *)packet->msg_iov->iov_base + sent;
+        packet->msg_iov->iov_len -= (size_t)sent;
+    }
+    return -1;
+}
+
+// Sends one file descriptor with a message over a connection to a listening socket.
+static int send_fd(struct run *run, const char *path, int fd, struct iovec *parts, size_t count)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof address.sun_path) {
@@ -188,14 +209,18 @@ static int send_fd(struct run *run, const char *path, int fd, const char *name)
         char bytes[CMSG_SPACE(sizeof(int))];
     } control = {.header = {CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS}};
     memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
-    struct iovec part = {.iov_base = (void *)(uintptr_t)name, .iov_len = strlen(name)};
     struct msghdr packet = {
-        .msg_iov = &part,
-        .msg_iovlen = 1,
+        .msg_iov = parts,
+        .msg_iovlen = count,
         .msg_control = &control,
         .msg_controllen = sizeof control,
     };
-    return sendmsg(connection, &packet, MSG_NOSIGNAL) < 0 ? fail(run, "sendmsg", path) : 0;
+    return send_parts(connection, &packet) < 0 ? fail(run, "sendmsg", path) : 0;
+}
+
+static struct iovec part(const void *data, size_t size)
+{
+    return (struct iovec){.iov_base = (void *)(uintptr_t)data, .iov_len = size};
 }
 
 int step_send_console(struct run *run, const struct step *step)
@@ -204,12 +229,34 @@ int step_send_console(struct run *run, const struct step *step)
         errno = ENOTTY;
         return fail(run, "sendmsg", string_argument(step, 0));
     }
-    return send_fd(run, string_argument(step, 0), run->terminal, "/dev/ptmx");
+    struct iovec name = part("/dev/ptmx", strlen("/dev/ptmx"));
+    return send_fd(run, string_argument(step, 0), run->terminal, &name, 1);
 }
 
 int step_send_pidfd(struct run *run, const struct step *step)
 {
-    return send_fd(run, string_argument(step, 0), run->pidfd, "pidfd");
+    struct iovec name = part("pidfd", strlen("pidfd"));
+    return send_fd(run, string_argument(step, 0), run->pidfd, &name, 1);
+}
+
+// The message is a JSON document in which the pid is missing, at two places or at one.
+int step_send_listener(struct run *run, const struct step *step)
+{
+    int *listener = &run->slots[number_argument(step, 0)];
+    const struct value *texts = &step->arguments[2];
+    char digits[16];
+    struct text pid = TEXT(digits);
+    text_add_number(&pid, (uint64_t)run->child);
+    struct iovec parts[] = {
+        part(texts[0].blob, texts[0].length), part(digits, pid.length),
+        part(texts[1].blob, texts[1].length), part(digits, pid.length),
+        part(texts[2].blob, texts[2].length),
+    };
+    size_t count = texts[2].length ? 5 : 3;
+    int result = send_fd(run, string_argument(step, 1), *listener, parts, count);
+    close_fd(listener);
+    *listener = -1;
+    return result;
 }
 
 // A pid is given to another process when its own has ended: the start time tells them apart. It is

@@ -83,6 +83,23 @@ int step_cgroup_open(struct run *run, const struct step *step)
     return fill_slot(run, number_argument(step, 0), fd);
 }
 
+int step_resctrl_join(struct run *run, const struct step *step)
+{
+    char path[PATH_MAX];
+    char digits[16];
+    struct text text = TEXT(path);
+    struct text pid = TEXT(digits);
+    text_add(&text, string_argument(step, 0));
+    text_add(&text, "/tasks");
+    if (child_of(run) <= 0) // the kernel takes 0 for the writer
+        return fail(run, "write", path);
+    text_add_number(&pid, (uint64_t)run->child);
+    cleanup_fd int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return fail(run, "open", path);
+    return write(fd, digits, pid.length) < 0 ? fail(run, "write", path) : 0;
+}
+
 // On v1 a process is moved by the child itself, as the single thread that it is: that needs no
 // lock of the whole system's, while writing a pid to cgroup.procs waits for an RCU grace period.
 int step_cgroup_join(struct run *run, const struct step *step)

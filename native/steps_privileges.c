@@ -4,6 +4,7 @@
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/keyctl.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <sys/personality.h>
 #include <sys/prctl.h>
@@ -159,9 +160,20 @@ int step_seccomp(struct run *run, const struct step *step)
         .len = (unsigned short)(program->length / size),
         .filter = (void *)(uintptr_t)program->blob,
     };
-    return sys_seccomp_filter((unsigned)number_argument(step, 1), &filter)
-               ? fail(run, "seccomp", NULL)
-               : 0;
+    unsigned flags = (unsigned)number_argument(step, 1);
+    int result = sys_seccomp_filter(flags, &filter);
+    if (result < 0)
+        return fail(run, "seccomp", NULL);
+    if (!(flags & SECCOMP_FILTER_FLAG_NEW_LISTENER))
+        return 0;
+    // From here on this process may be stopped at any call until the listener answers. So HOST gets
+    // the listener by the very next one, sendmsg; and it alone keeps it: calls are failed once
+    // nobody has the listener any more, and wait forever for one that nobody reads.
+    int64_t slot = number_argument(step, 2);
+    if (fill_slot(run, slot, result) < 0)
+        return -1;
+    run->given_slots |= UINT64_C(1) << slot;
+    return 0;
 }
 
 int step_parent_death_signal(struct run *run, const struct step *step)

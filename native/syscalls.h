@@ -104,6 +104,7 @@ static inline int sys_landlock_restrict_self(int ruleset)
     return (int)syscall(SYS_landlock_restrict_self, ruleset, 0);
 }
 
+// Returns 0, with SECCOMP_FILTER_FLAG_NEW_LISTENER the listener, or -1.
 static inline int sys_seccomp_filter(unsigned flags, const void *program)
 {
     const unsigned set_mode_filter = 1; // SECCOMP_SET_MODE_FILTER

@@ -130,6 +130,15 @@ def test_user_that_is_not_mapped(bundle: Bundle, name: str) -> None:
     assert "1000 isn't mapped" in done.stderr
 
 
+@pytest.mark.skipif(os.path.exists("/sys/fs/resctrl/schemata"), reason="resctrl is mounted")
+def test_share_of_caches_that_cannot_be_had(bundle: Bundle) -> None:
+    """On a machine without resctrl the error says so, and how to get it."""
+    done = bundle.run("true", {}, {"intelRdt": {"closID": "gold"}})
+    assert done.returncode == 1
+    assert "/linux/intelRdt: the file system resctrl isn't mounted" in done.stderr
+    assert "mount -t resctrl" in done.stderr
+
+
 @pytest.mark.parametrize("wanted", [False, True])
 def test_no_new_privileges(bundle: Bundle, wanted: bool) -> None:
     """The attribute is as the spec has it."""

@@ -208,3 +208,32 @@ def test_fork_bomb_ends() -> None:
     running = Launch(plan)
     assert running.wait().records.timed_out
     assert not cgroup.exists()
+
+
+# --- resctrl -------------------------------------------------------------------------------------
+
+
+def test_child_is_moved_into_a_group_of_resctrl(tmp_path: Path) -> None:
+    """The host writes the child's pid as it sees it; here into a file that stands for resctrl's."""
+    (tmp_path / "tasks").write_text("")
+    join = steps.resctrl_join(str(tmp_path), why=WHY)
+    done = launch(
+        [
+            steps.spawn(flags.CLONE_NEWPID, why=WHY),
+            join,
+            run("/bin/true"),
+            steps.supervise(why=WHY),
+        ]
+    )
+    assert (tmp_path / "tasks").read_text() == str(done.records.pid)
+    early = launch([join, *simple(run("/bin/true"))])
+    assert early.records.failure is not None
+    assert early.records.failure.errno == errno.ESRCH
+
+
+def test_group_of_resctrl_that_is_not_there(tmp_path: Path) -> None:
+    """The error names the file."""
+    join = steps.resctrl_join(f"{tmp_path}/none", why=WHY)
+    done = launch([steps.spawn(0, why=WHY), join, run("/bin/true"), steps.supervise(why=WHY)])
+    assert done.records.failure is not None
+    assert done.records.failure.path == f"{tmp_path}/none/tasks"

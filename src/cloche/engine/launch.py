@@ -26,7 +26,7 @@ from cloche.runtime import launcher
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
     from cloche.engine.options import RunOptions
     from cloche.kernel.features import Features
@@ -125,7 +125,9 @@ def _with_filter(launch: Launch, options: RunOptions, spec: Spec, data: str) -> 
             seccomp=seccomp.default_program(granted, cache),
             seccomp_flags=seccomp.filter_flags({}),
         )
-    rules = seccomp.load_profile(profile, granted)
+    rules: Any = seccomp.load_profile(profile, granted)
+    if seccomp.has_listener(rules):
+        spec["linux"]["seccomp"] = rules  # the plan needs to know where the listener is
     return launch._replace(
         seccomp=seccomp.program(rules, cache, source=profile),
         seccomp_flags=seccomp.filter_flags(rules),

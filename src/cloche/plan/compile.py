@@ -43,7 +43,6 @@ _USER_SLOT = 1
 _GATE_SLOT = 2
 
 _UNSUPPORTED = (
-    "linux.intelRdt",
     "linux.mountLabel",
     "linux.netDevices",
     "linux.timeOffsets",
@@ -64,6 +63,8 @@ def compile(spec: Spec, features: Features, launch: Launch) -> Plan:
     plan += mounts.missing_sources(facts)
     plan += overlay.mount_point(facts)
     plan += cgroups.create(group, _CGROUP_SLOT)
+    shares, joined_shares = _shares(facts)
+    plan += shares
     plan.append(process.streams(facts))
     plan += trees
     plan += namespaces.before_spawn(facts, _USER_SLOT)
@@ -74,6 +75,7 @@ def compile(spec: Spec, features: Features, launch: Launch) -> Plan:
     )
     plan += namespaces.id_maps(facts)
     plan += overlay.host_trees(facts)
+    plan += joined_shares
     plan += cgroups.join(group)  # as long as the child's ids are the launcher's
     plan += namespaces.inside(facts)
     plan += root.build(facts, slots)
@@ -86,6 +88,7 @@ def compile(spec: Spec, features: Features, launch: Launch) -> Plan:
     plan += root.close(facts)
     plan += privileges.drop(facts)
     plan += process.start(facts)
+    plan += privileges.filters_before_waiting(facts)
     plan += process.wait_for_start(facts, _GATE_SLOT)
     plan += hooks.before_start(facts)
     plan += privileges.filters_at_the_end(facts)
@@ -131,6 +134,15 @@ def _directory(facts: Situation) -> list[Step]:
     if launch.lifecycle and launch.lifecycle.gate:
         plan.append(steps.make_gate(_GATE_SLOT, launch.gate, why="the start command will open it"))
     return plan
+
+
+def _shares(facts: Situation) -> tuple[list[Step], list[Step]]:
+    """Return the steps for shares of caches: before there is a child, and with it."""
+    if "intelRdt" not in facts.spec.get("linux", {}):
+        return [], []
+    from cloche.plan import resctrl
+
+    return resctrl.create(facts), resctrl.join(facts)
 
 
 def _mode(facts: Situation) -> int:

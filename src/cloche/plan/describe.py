@@ -265,6 +265,7 @@ _CLAUSES: dict[str, Callable[[Arguments], str]] = {
     "cgroup_create": lambda a: f"make the cgroup {a.text('path')}",
     "cgroup_set": lambda a: f"set {a.text('path')} to {a.text('value')}",
     "cgroup_open": lambda a: f"open the cgroup {a.text('path')}",
+    "resctrl_join": lambda a: f"move the child into {a.text('path')}",
     "cgroup_join": lambda a: f"move the child into {a.text('path')}",
     "open_namespace": lambda a: f"open the {kinds(a.number('kind'))} namespace {a.text('path')}",
     "join_namespace": lambda a: f"join the {kinds(a.number('kind'))} namespace {a.text('path')}",
@@ -319,6 +320,7 @@ _CLAUSES: dict[str, Callable[[Arguments], str]] = {
     "seccomp": lambda a: (
         f"install a system call filter of {len(a.blob('program')) // 8} instructions"
     ),
+    "send_listener": lambda a: f"send the filter's listener to {a.text('path')}",
     "stdio": _stdio,
     "adopt_stdio": lambda a: "put the streams in place",
     "session": lambda a: "start a session",

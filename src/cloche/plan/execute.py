@@ -100,6 +100,10 @@ def compile_exec(spec: Spec, features: Features, launch: Launch, target: Target)
             why="a process of the container that isn't its first one's child",
         )
     )
+    if "intelRdt" in linux:
+        from cloche.plan import resctrl
+
+        plan += resctrl.join(facts)
     plan += [
         steps.cgroup_join(path, why="what the child uses is counted, and limited, here")
         for path in target.joins
@@ -121,6 +125,7 @@ def compile_exec(spec: Spec, features: Features, launch: Launch, target: Target)
     plan += process.settle(facts)
     plan += privileges.drop(facts)
     plan += process.start(facts)
+    plan += privileges.filters_before_waiting(facts)
     plan += process.wait_for_start(facts, NO_SLOT)
     plan += privileges.filters_at_the_end(facts)
     plan.append(process.become(facts))

@@ -5,6 +5,10 @@ from __future__ import annotations
 from cloche.plan.steps import STDIO_INHERIT
 from cloche.record import Record
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cloche.kernel.resctrl import Resctrl
+
 
 class Lifecycle(Record):
     """How other commands manage a container: what an OCI runtime adds to a start.
@@ -49,6 +53,10 @@ class Launch(Record):
     """The compiled system call filter of the spec; empty for none."""
     seccomp_flags: int = 0
     """``SECCOMP_FILTER_FLAG_*``."""
+    first_pid: int = 0
+    """The container's first process, where this one is added to it."""
+    resctrl: Resctrl | None = None
+    """What there is of resctrl; looked up where the spec has ``intelRdt``."""
     no_new_keyring: bool = False
     """Leave the process in the session keyring of its starter."""
 

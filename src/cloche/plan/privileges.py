@@ -18,7 +18,7 @@ from cloche.kernel.capabilities import NUMBERS, Sets, full, names
 from cloche.plan import steps
 from cloche.plan.process import wants_init
 from cloche.plan.situation import Situation
-from cloche.plan.steps import Step
+from cloche.plan.steps import NO_SLOT, SLOTS, Step
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 LANDLOCK_ANNOTATION = "cloche.landlock"
 """JSON: ``{"readonly": [path ...], "writable": [path ...]}``, paths in the container."""
 _SIGKILL = 9
+_LISTENER_SLOT = SLOTS - 1
+"""A slot of the layers of a root that is thrown away: these are attached by then."""
 
 
 def limits(situation: Situation) -> list[Step]:
@@ -126,9 +128,20 @@ def drop(situation: Situation) -> list[Step]:
     return plan
 
 
+def filters_before_waiting(situation: Situation) -> list[Step]:
+    """Return the filters that need the launcher, which may leave while the child waits."""
+    if _filters_are_early(situation) or not _has_listener(situation):
+        return []
+    return _filters(situation)
+
+
 def filters_at_the_end(situation: Situation) -> list[Step]:
     """Return the filters that come last, just before the program, or nothing."""
-    return [] if _filters_are_early(situation) else _filters(situation)
+    return [] if _filters_are_early(situation) or _has_listener(situation) else _filters(situation)
+
+
+def _has_listener(situation: Situation) -> bool:
+    return bool(situation.launch.seccomp_flags & flags.SECCOMP_FILTER_FLAG_NEW_LISTENER)
 
 
 def _filters_are_early(situation: Situation) -> bool:
@@ -164,10 +177,26 @@ def _filters(situation: Situation) -> list[Step]:
             steps.seccomp(
                 situation.launch.seccomp,
                 situation.launch.seccomp_flags,
+                slot=_LISTENER_SLOT if _has_listener(situation) else NO_SLOT,
                 why="system calls that a container has no use for never reach the kernel's code",
             )
         )
+    if _has_listener(situation):
+        plan.append(_send_listener(situation))
     return plan
+
+
+def _send_listener(situation: Situation) -> Step:
+    from cloche.plan import listener
+
+    launch = situation.launch
+    bundle = launch.lifecycle.bundle if launch.lifecycle else ""
+    return steps.send_listener(
+        _LISTENER_SLOT,
+        situation.spec["linux"]["seccomp"]["listenerPath"],
+        listener.state(situation.spec, launch.id, bundle, launch.first_pid),
+        why="who listens there answers the system calls that the filter leaves to it",
+    )
 
 
 def _landlock_paths(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:

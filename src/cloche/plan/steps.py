@@ -168,6 +168,7 @@ _CGROUP_PARENT = _operation("cgroup_parent", CGROUPS, "path:s", "cgroups(7)")
 _CGROUP_CREATE = _operation("cgroup_create", CGROUPS, "path:s", "cgroups(7)")
 _CGROUP_SET = _operation("cgroup_set", CGROUPS, "path:s value:s expect:s", "cgroups(7)")
 _CGROUP_OPEN = _operation("cgroup_open", CGROUPS, "slot:i path:s", "open(2)")
+_RESCTRL_JOIN = _operation("resctrl_join", CGROUPS, "path:s", "write(2)")
 _CGROUP_JOIN = _operation("cgroup_join", CGROUPS, "path:s", "cgroups(7)")
 
 
@@ -193,6 +194,11 @@ def cgroup_set(path: str, value: str, *, expect: str = "", why: str) -> Step:
 def cgroup_open(slot: int, path: str, *, why: str) -> Step:
     """Open a v2 cgroup for ``spawn`` to place the child in (``CLONE_INTO_CGROUP``)."""
     return Step(_CGROUP_OPEN, HOST, (slot, path), why)
+
+
+def resctrl_join(path: str, *, why: str) -> Step:
+    """Move the child into a group of resctrl."""
+    return Step(_RESCTRL_JOIN, HOST, (path,), why)
 
 
 def cgroup_join(path: str, *, why: str) -> Step:
@@ -513,7 +519,10 @@ _CAPABILITIES = _operation(
 )
 _NO_NEW_PRIVS = _operation("no_new_privs", PRIVILEGES, "", "PR_SET_NO_NEW_PRIVS(2const)")
 _LANDLOCK = _operation("landlock", PRIVILEGES, "abi:i readonly:v writable:v", "landlock(7)")
-_SECCOMP = _operation("seccomp", PRIVILEGES, "program:b flags:i", "seccomp(2)")
+_SECCOMP = _operation("seccomp", PRIVILEGES, "program:b flags:i slot:i", "seccomp(2)")
+_SEND_LISTENER = _operation(
+    "send_listener", PRIVILEGES, "slot:i path:s before:b between:b after:b", "seccomp_unotify(2)"
+)
 
 
 def keyring(name: str, *, why: str) -> Step:
@@ -611,9 +620,21 @@ def landlock(abi: int, readonly: tuple[str, ...], writable: tuple[str, ...], *, 
     return Step(_LANDLOCK, CHILD, (abi, readonly, writable), why)
 
 
-def seccomp(program: bytes, flags: int, *, why: str) -> Step:
-    """Install a system call filter: an array of ``struct sock_filter``."""
-    return Step(_SECCOMP, CHILD, (program, flags), why)
+def seccomp(program: bytes, flags: int, *, slot: int = NO_SLOT, why: str) -> Step:
+    """Install a system call filter: an array of ``struct sock_filter``.
+
+    ``slot`` gets the listener, where the flags ask for one; the host alone has it then.
+    """
+    return Step(_SECCOMP, CHILD, (program, flags, slot), why)
+
+
+def send_listener(slot: int, path: str, state: tuple[bytes, bytes, bytes], *, why: str) -> Step:
+    """Send a filter's listener to who listens on a socket at ``path``, and keep it no longer.
+
+    ``state`` is the JSON that goes with it, before, between and after the child's pid, which the
+    launcher puts in; only once if there is nothing after.
+    """
+    return Step(_SEND_LISTENER, HOST, (slot, path, *state), why)
 
 
 # --- the process -------------------------------------------------------------------------------

@@ -194,6 +194,10 @@ _REFUSED = {
 
 def _privileges_hint(plan: Plan, step: Step, failure: Failure) -> str:
     name = step.operation.name
+    if failure.call in ("sendmsg", "recvmsg") and name != "send_listener":
+        return "a filter with SCMP_ACT_NOTIFY must allow sendmsg and recvmsg"
+    if name == "seccomp" and failure.errno == errno.EINVAL:
+        return "this kernel doesn't know one of the filter's flags, or the program is broken"
     if failure.errno not in (errno.EACCES, errno.EPERM):
         return ""
     if name == "rlimit":
@@ -209,6 +213,8 @@ def _hint(plan: Plan, step: Step, failure: Failure) -> str:
     name = step.operation.name
     if step.operation.wall == PRIVILEGES:
         return _privileges_hint(plan, step, failure)
+    if failure.path.endswith("/schemata"):
+        return "what is wrong stands in the file info/last_cmd_status of resctrl"
     if failure.call == "readback":
         return "the kernel took the limit but keeps another value; choose one that it can keep"
     if name in ("spawn", "unshare") and failure.errno in (errno.EPERM, errno.ENOSPC):

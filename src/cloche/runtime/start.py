@@ -78,6 +78,16 @@ def inherited(process: Process, preserve_fds: int) -> int:
     return activation + preserve_fds
 
 
+def with_resctrl(launch: Launch, spec: Spec) -> Launch:
+    """Return a launch that knows what there is of resctrl, where the spec asks for it."""
+    wanted = spec.get("linux", {}).get("intelRdt")
+    if wanted is None:
+        return launch
+    from cloche.kernel import resctrl
+
+    return launch._replace(resctrl=resctrl.look(wanted.get("closID", "")))
+
+
 def with_filter(launch: Launch, spec: Spec, settings: Settings) -> Launch:
     """Return a launch with the spec's system call filter, compiled or from the cache."""
     rules = spec.get("linux", {}).get("seccomp")

@@ -167,6 +167,20 @@ def test_a_link_is_not_followed(cached: Path, tmp_path: Path) -> None:
     assert cache.load(str(tmp_path / "other"), "name") is None
 
 
+def test_a_program_of_another_name_is_not_taken(cached: Path) -> None:
+    """Who may link or rename the caller's files can't exchange one filter for another."""
+    (cached / "strict.bpf").hardlink_to(cached / "name.bpf")
+    assert cache.load(str(cached), "strict") is None
+
+
+@pytest.mark.needs("root")
+def test_nothing_is_kept_in_a_directory_of_somebody_else(cached: Path) -> None:
+    """There it could be exchanged, or be read by whom it isn't for."""
+    os.chown(cached, 65534, 65534)
+    cache.store(str(cached), "new", PROGRAM)
+    assert [path.name for path in cached.iterdir()] == ["name.bpf"]
+
+
 def test_a_fifo_is_no_cached_program(cached: Path) -> None:
     """And waiting for its writer isn't either."""
     os.mkfifo(cached / "fifo.bpf", 0o600)
@@ -280,6 +294,10 @@ def test_flags_are_runcs() -> None:
     assert seccomp.filter_flags({"flags": []}) == 0
     named = ["SECCOMP_FILTER_FLAG_TSYNC", "SECCOMP_FILTER_FLAG_LOG"]
     assert seccomp.filter_flags({"flags": named}) == 2
+    killable = {"flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]}
+    assert seccomp.filter_flags(killable) == 0
+    notify = {"syscalls": [{"names": ["mount"], "action": "SCMP_ACT_NOTIFY"}]}
+    assert seccomp.filter_flags(killable | notify) == 32 | flags.SECCOMP_FILTER_FLAG_NEW_LISTENER
 
 
 # --- profiles in a spec --------------------------------------------------------------------------
@@ -335,11 +353,28 @@ def test_a_broken_argument_is_pointed_at(
     assert caught.value.pointer == f"/linux/seccomp/syscalls/0/args/0/{place}"
 
 
-def test_a_listener_is_not_supported(tmp_path: Path) -> None:
-    """SCMP_ACT_NOTIFY is refused rather than left out."""
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ({}, "listenerPath"),
+        ({"listenerPath": "/x", "defaultAction": "SCMP_ACT_NOTIFY"}, "defaultAction"),
+        (
+            {
+                "listenerPath": "/x",
+                "syscalls": [{"names": ["read", "sendmsg"], "action": "SCMP_ACT_NOTIFY"}],
+            },
+            "syscalls/0/action",
+        ),
+    ],
+)
+def test_a_listener_that_could_not_listen(
+    change: dict[str, Any], place: str, tmp_path: Path
+) -> None:
+    """It needs a place to be sent to, and the call that it is sent by."""
     rule = {"names": ["mount"], "action": "SCMP_ACT_NOTIFY"}
-    with pytest.raises(Unsupported, match="SCMP_ACT_NOTIFY"):
-        seccomp.program(SIMPLE | {"syscalls": [rule]}, str(tmp_path))
+    with pytest.raises(InvalidSpec) as caught:
+        seccomp.program(SIMPLE | {"syscalls": [rule]} | change, str(tmp_path))
+    assert caught.value.pointer == f"/linux/seccomp/{place}"
 
 
 def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -244,7 +244,7 @@ def test_throw_away_root(spec: Any, features: Features, launch: Launch) -> None:
     ("path", "value"),
     [
         ("linux.timeOffsets", {"boottime": {"secs": 1}}),
-        ("linux.intelRdt", {"closID": "x"}),
+        ("linux.intelRdt", {}),
         ("linux.netDevices", {"eth0": {}}),
         ("linux.mountLabel", "x"),
         ("process.scheduler", {"policy": "SCHED_ISO"}),

@@ -29,6 +29,8 @@ VERSION = 1
 """Part of each cached file's name: to be raised whenever the default profile's data or the
 compiler changes what comes out for the same input."""
 
+_NOT_COMPILED = ("flags", "listenerPath", "listenerMetadata")
+
 
 def default_program(capabilities: int, cache_dir: str) -> bytes:
     """Return the compiled default profile for a container with these capabilities (a mask).
@@ -59,8 +61,8 @@ def program(profile: Mapping[str, Any], cache_dir: str, *, source: str = "") -> 
     ``filter_flags(profile)``.
 
     Raises InvalidSpec with a pointer to what is wrong (or InvalidArgument naming ``source``, the
-    file that the profile was loaded from), Unsupported for what needs a listener
-    (SCMP_ACT_NOTIFY), MissingDependency when libseccomp isn't installed.
+    file that the profile was loaded from), Unsupported for an action that this kernel lacks,
+    MissingDependency when libseccomp isn't installed.
     """
     try:
         from _blake2 import blake2b  # hashlib loads OpenSSL, which takes 3 ms
@@ -72,7 +74,8 @@ def program(profile: Mapping[str, Any], cache_dir: str, *, source: str = "") -> 
     from cloche.kernel.seccomp.profile import check_spec
 
     check_spec(profile)
-    canonical = json.dumps(profile, sort_keys=True).encode()
+    rules = {key: value for key, value in profile.items() if key not in _NOT_COMPILED}
+    canonical = json.dumps(rules, sort_keys=True).encode()
     digest = blake2b(canonical, digest_size=32).hexdigest()
     name = f"blake2-{digest}-{VERSION}-{os.uname().machine}"
     try:
@@ -89,17 +92,25 @@ def filter_flags(profile: Mapping[str, Any]) -> int:
     A profile without any ``flags`` gets SECCOMP_FILTER_FLAG_SPEC_ALLOW, as runc gives it: else
     kernels before 5.16 slow the container's every memory access down (the mitigation for
     CVE-2018-3639) just because it has a filter.  SECCOMP_FILTER_FLAG_TSYNC is left out, since
-    the filter is installed while there is only one thread.
+    the filter is installed while there is only one thread; and without SCMP_ACT_NOTIFY
+    SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV too, which is about notifications only (EINVAL).
     """
-    from cloche.kernel.flags import SECCOMP_FILTER_FLAGS
+    from cloche.kernel.flags import SECCOMP_FILTER_FLAG_NEW_LISTENER, SECCOMP_FILTER_FLAGS
 
+    notifies = has_listener(profile)
+    ignored = SECCOMP_FILTER_FLAGS["SECCOMP_FILTER_FLAG_TSYNC"]
+    if not notifies:
+        ignored |= SECCOMP_FILTER_FLAGS["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]
     names = profile.get("flags")
-    if names is None:
-        return SECCOMP_FILTER_FLAGS["SECCOMP_FILTER_FLAG_SPEC_ALLOW"]
     bits = 0
-    for name in names:
+    for name in ("SECCOMP_FILTER_FLAG_SPEC_ALLOW",) if names is None else names:
         bits |= SECCOMP_FILTER_FLAGS[name]
-    return bits & ~SECCOMP_FILTER_FLAGS["SECCOMP_FILTER_FLAG_TSYNC"]
+    return bits & ~ignored | (SECCOMP_FILTER_FLAG_NEW_LISTENER if notifies else 0)
+
+
+def has_listener(profile: Mapping[str, Any]) -> bool:
+    """Whether a profile leaves system calls to a listener."""
+    return any(rule["action"] == "SCMP_ACT_NOTIFY" for rule in profile.get("syscalls") or ())
 
 
 def load_profile(path: str, capabilities: int) -> dict[str, Any]:

@@ -30,6 +30,7 @@ _TREE_FROM = 32
 """From so many rules on a tree pays; up to libseccomp 2.5.4 one without any rules is broken."""
 _UNKNOWN_CALL = -1
 """__NR_SCMP_ERROR; other negative numbers are calls that other architectures have."""
+_WHICH_ACTIONS = "/proc/sys/kernel/seccomp/actions_avail lists those that are"
 _MAXIMUM_SIZE = 4096 * 8
 """BPF_MAXINSNS instructions of struct sock_filter."""
 
@@ -107,7 +108,10 @@ class _Filter:
         self.native = int(self.library.seccomp_arch_native())
         self.context = self.library.seccomp_init(default)
         if not self.context:
-            raise InternalError("seccomp_init failed")
+            raise Unsupported(
+                "the default action of the seccomp profile isn't known to this kernel",
+                hint=_WHICH_ACTIONS,
+            )
 
     def release(self) -> None:
         self.library.seccomp_release(self.context)
@@ -193,7 +197,7 @@ def _rule_error(number: int, name: str, action: str, pointer: str) -> ClocheErro
     if number == errno.EOPNOTSUPP:
         return Unsupported(
             f"seccomp action {action} isn't known to this kernel",
-            hint="/proc/sys/kernel/seccomp/actions_avail lists those that are",
+            hint=_WHICH_ACTIONS,
         )
     return InvalidSpec(pointer, f"libseccomp refuses the rule for {name} ({os.strerror(number)})")
 

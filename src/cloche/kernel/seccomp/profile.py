@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 
-from cloche.errors import InvalidArgument, InvalidSpec, NotFound, PermissionDenied, Unsupported
+from cloche.errors import InvalidArgument, InvalidSpec, NotFound, PermissionDenied
 from cloche.kernel.capabilities import NUMBERS
 from cloche.kernel.flags import SECCOMP_FILTER_FLAGS
 
@@ -46,6 +46,9 @@ OPERATORS: dict[str, int] = {
 }
 """libseccomp's numbers.  With MASKED_EQ, ``value`` is the mask and ``valueTwo`` the value."""
 
+_CARRIER = "sendmsg"
+"""The call by which the listener comes out of the container: it can't wait for the listener."""
+
 _WITH_ERRNO = {"SCMP_ACT_ERRNO": 4095, "SCMP_ACT_TRACE": 0xFFFF}
 """The actions that carry a number, and its maximum: the kernel caps errno at 4095."""
 
@@ -62,14 +65,14 @@ def action_value(action: str, number: int | None) -> int:
 
 
 def check_spec(profile: Mapping[str, Any]) -> None:
-    """Check a ``linux.seccomp`` object; raises InvalidSpec or Unsupported."""
+    """Check a ``linux.seccomp`` object; raises InvalidSpec."""
 
     def reject(place: str, problem: str) -> InvalidArgument:
         return InvalidSpec(f"/linux/seccomp{place}", problem)
 
     _check_head(profile, reject)
     for index, rule in enumerate(_array(profile, "syscalls", "", reject)):
-        _check_rule(rule, f"/syscalls/{index}", reject)
+        _check_rule(rule, f"/syscalls/{index}", bool(profile.get("listenerPath")), reject)
 
 
 def load(path: str, capabilities: int) -> dict[str, Any]:
@@ -115,6 +118,7 @@ class _Resolver:
     def __init__(self, reject: Reject, capabilities: int) -> None:
         self.reject = reject
         self.capabilities = capabilities
+        self.has_path = False
         system = os.uname()
         self.machine = system.machine
         self.release = system.release
@@ -129,6 +133,7 @@ class _Resolver:
         if "defaultAction" not in profile:
             raise self.reject("/defaultAction", "is missing")
         self.take_errno(profile, "defaultErrnoRet", document, "defaultErrno", "")
+        self.has_path = bool(profile.get("listenerPath"))
         profile["architectures"] = self.architectures(document)
         _check_head(profile, self.reject)
         profile["syscalls"] = [
@@ -192,7 +197,7 @@ class _Resolver:
         self.take_errno(found, "errnoRet", rule, "errno", place)
         if rule.get("args"):
             found["args"] = rule["args"]
-        _check_rule(found, place, self.reject)
+        _check_rule(found, place, self.has_path, self.reject)
         return found
 
     def take_errno(
@@ -225,6 +230,8 @@ class _Resolver:
 
 def _check_head(profile: Mapping[str, Any], reject: Reject) -> None:
     _check_action(profile, "defaultAction", "defaultErrnoRet", "", reject)
+    if profile["defaultAction"] == "SCMP_ACT_NOTIFY":
+        raise reject("/defaultAction", f"can't be SCMP_ACT_NOTIFY: that holds for {_CARRIER} too")
     for name in _array(profile, "flags", "", reject):
         if not isinstance(name, str) or name not in SECCOMP_FILTER_FLAGS:
             raise reject("/flags", f"isn't a flag of seccomp: {name}")
@@ -235,7 +242,7 @@ def _check_head(profile: Mapping[str, Any], reject: Reject) -> None:
         raise reject("/listenerMetadata", "makes no sense without listenerPath")
 
 
-def _check_rule(rule: Any, place: str, reject: Reject) -> None:
+def _check_rule(rule: Any, place: str, has_path: bool, reject: Reject) -> None:
     if not isinstance(rule, dict):
         raise reject(place, "isn't an object")
     names = _array(rule, "names", place, reject)
@@ -245,6 +252,11 @@ def _check_rule(rule: Any, place: str, reject: Reject) -> None:
         if not isinstance(name, str) or not name or "\0" in name:
             raise reject(f"{place}/names", f"isn't the name of a system call: {name!r}")
     _check_action(rule, "action", "errnoRet", place, reject)
+    if rule["action"] == "SCMP_ACT_NOTIFY":
+        if _CARRIER in names:
+            raise reject(f"{place}/action", f"can't be SCMP_ACT_NOTIFY for {_CARRIER}")
+        if not has_path:
+            raise reject("/listenerPath", "is missing, and SCMP_ACT_NOTIFY needs it")
     for number, argument in enumerate(_array(rule, "args", place, reject)):
         _check_argument(argument, f"{place}/args/{number}", reject)
 
@@ -255,11 +267,6 @@ def _check_action(
     action = source.get(key)
     if not isinstance(action, str) or action not in ACTIONS:
         raise reject(f"{place}/{key}", f"isn't an action of seccomp: {action}")
-    if action == "SCMP_ACT_NOTIFY":
-        raise Unsupported(
-            "seccomp action SCMP_ACT_NOTIFY isn't supported",
-            hint="use SCMP_ACT_ERRNO, or SCMP_ACT_LOG to see what a program calls",
-        )
     number = source.get(errno_key)
     if number is None:
         return

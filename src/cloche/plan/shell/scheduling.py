@@ -8,6 +8,7 @@ from __future__ import annotations
 from cloche.kernel import scheduling as kernel
 from cloche.plan.describe import Arguments, numbers
 from cloche.plan.shell.pieces import CHAIN, Facts, Piece, here, not_done
+from cloche.plan.shell.quoting import word
 from cloche.plan.steps import HOST
 
 _OPTIONS = {
@@ -65,3 +66,8 @@ def cpu_affinity(a: Arguments, _: Facts) -> list[Piece]:
     if a.step.stage == HOST:
         return [here(f"taskset --cpu-list --pid {numbers(a.blob('cpus'))} $$")]
     return [Piece(CHAIN, (command,))]
+
+
+def resctrl_join(a: Arguments, _: Facts) -> list[Piece]:
+    """Move the child into a group."""
+    return [here(f'echo "$pid" >{word(a.text("path") + "/tasks")}')]

@@ -76,6 +76,7 @@ def _launch(settings: Settings, values: Values, lifecycle: Lifecycle) -> int:
         no_new_keyring=values.flag("no-new-keyring"),
     )
     launch = start.with_filter(launch, spec, settings)
+    launch = start.with_resctrl(launch, spec)
     plan = compile(spec, host.detect(), launch)
     start.become(plan, settings, 1)
 

@@ -54,20 +54,24 @@ def run_exec(settings: Settings, values: Values) -> int:
     spec["process"] = process
     console_socket = _absolute(values.text("console-socket"))
     detached = values.flag("detach")
+    known = container.state()
     launch = Launch(
         container.id,
         container.directory,
         stdio=start.streams(process, console_socket, detached),
         lifecycle=Lifecycle(
+            bundle=known["bundle"],
             foreground=not detached,
             pid_file=_absolute(values.text("pid-file")),
             console_socket=console_socket,
             pidfd_socket=_absolute(values.text("pidfd-socket")),
             preserve_fds=start.inherited(process, values.number("preserve-fds")),
         ),
-        no_new_keyring=container.state()["noNewKeyring"],
+        no_new_keyring=known["noNewKeyring"],
+        first_pid=first.pid,
     )
     launch = start.with_filter(launch, spec, settings)
+    launch = start.with_resctrl(launch, spec)
     joins, into = _cgroups(container, values)
     # On v1 and hybrid machines the controllers are elsewhere, and nothing is in the way.
     makes_into = bool(into) and not joins and not values.list("cgroup")

@@ -135,6 +135,21 @@ def _kill(container: Container) -> None:
             os.close(fd)
 
 
+def _remove_shares(container: Container) -> None:
+    """Remove the container's own groups of resctrl."""
+    wanted = container.spec().get("linux", {}).get("intelRdt")
+    if wanted is None:
+        return
+    from cloche.kernel.resctrl import look
+    from cloche.plan.resctrl import own_groups
+
+    for group in own_groups(wanted, look("").mount, container.id):
+        try:
+            os.rmdir(group)
+        except FileNotFoundError:
+            pass
+
+
 def _remove(container: Container, settings: Settings) -> None:
     """Remove cgroups and files; the directory goes last, so that a later command can go on."""
     group = container.group()
@@ -142,6 +157,7 @@ def _remove(container: Container, settings: Settings) -> None:
         group.kill()
         group.remove()
     try:
+        _remove_shares(container)
         hooks.run(container, "poststop", "stopped", settings.log.warning)
     except ContainerNotFound:
         pass  # one that was never complete
