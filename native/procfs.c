@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <linux/magic.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -95,6 +96,14 @@ int step_oom_score_adj(struct run *run, const struct step *step)
     text_add(&text, score < 0 ? "-" : "");
     text_add_number(&text, score < 0 ? -(uint64_t)score : (uint64_t)score);
     return write_proc(run, "self/oom_score_adj", value);
+}
+
+int step_time_namespace(struct run *run, const struct step *step)
+{
+    const char *offsets = string_argument(step, 0);
+    if (unshare(CLONE_NEWTIME) < 0)
+        return fail(run, "unshare", NULL);
+    return *offsets ? write_proc(run, "self/timens_offsets", offsets) : 0;
 }
 
 int step_lsm_label(struct run *run, const struct step *step)

@@ -46,7 +46,6 @@ _UNSUPPORTED = (
     "linux.intelRdt",
     "linux.mountLabel",
     "linux.netDevices",
-    "linux.timeOffsets",
 )
 
 

@@ -233,6 +233,14 @@ def _mapping(a: Arguments) -> str:
     return f"map {ids} ids: {'; '.join(lines)}"
 
 
+def _time_namespace(a: Arguments) -> str:
+    offsets = [
+        f"{clock} {int(seconds) + int(nanoseconds) / 1e9:+g} s"
+        for clock, seconds, nanoseconds in (line.split() for line in a.text("offsets").splitlines())
+    ]
+    return f"make a new time namespace{_in_brackets(offsets)}"
+
+
 def _open_root(a: Arguments) -> str:
     bound = ", bound onto itself" if a.number("clone") else ""
     return f"open {a.text('path')} as the root{bound}"
@@ -270,6 +278,7 @@ _CLAUSES: dict[str, Callable[[Arguments], str]] = {
     "join_namespace": lambda a: f"join the {kinds(a.number('kind'))} namespace {a.text('path')}",
     "join_process": lambda a: f"join process {a.number('pid')} in {kinds(a.number('kinds'))}",
     "spawn": _spawn,
+    "time_namespace": _time_namespace,
     "unshare": lambda a: f"make a new {kinds(a.number('kinds'))} namespace",
     "deny_setgroups": lambda a: "forbid setgroups in the user namespace",
     "id_map": _mapping,

@@ -109,13 +109,17 @@ def situation(spec: Spec, features: Features, launch: Launch) -> Situation:
             joined.append(Joined(kind, path))
         else:
             new |= kind
-        if namespace["type"] == "time" or (path and kind == flags.CLONE_NEWNS):
+        if path and kind == flags.CLONE_NEWNS:
             raise InvalidSpec(
-                f"/linux/namespaces/{index}",
-                f"a {'shared mount' if path else 'time'} namespace isn't supported yet",
+                f"/linux/namespaces/{index}/path",
+                "the root is built in a mount namespace of its own, never in another's",
             )
     if not new & flags.CLONE_NEWNS:
-        raise InvalidSpec("/linux/namespaces", "a mount namespace is needed to build a root in")
+        raise InvalidSpec(
+            "/linux/namespaces",
+            "a mount namespace is needed to build a root in",
+            hint='add {"type": "mount"}: a chroot in the host\'s mounts would be no wall',
+        )
     return Situation(
         spec,
         features,

@@ -212,6 +212,7 @@ _JOIN_PROCESS = _operation("join_process", NAMESPACES, "pid:i kinds:i", "setns(2
 _SPAWN = _operation("spawn", NAMESPACES, "kinds:i cgroup:i joined:i joined_kinds:i", "clone(2)")
 _OPEN_PROCESS = _operation("open_process", NAMESPACES, "slot:i pid:i start_time:i", "pidfd_open(2)")
 _JOIN = _operation("join", NAMESPACES, "slot:i kinds:i", "setns(2)")
+_TIME_NAMESPACE = _operation("time_namespace", NAMESPACES, "offsets:s", "time_namespaces(7)")
 _UNSHARE = _operation("unshare", NAMESPACES, "kinds:i", "unshare(2)")
 _DENY_SETGROUPS = _operation("deny_setgroups", NAMESPACES, "", "user_namespaces(7)")
 _ID_MAP = _operation("id_map", NAMESPACES, "group:i map:s", "user_namespaces(7)")
@@ -269,6 +270,15 @@ def join(slot: int, kinds: int, *, why: str) -> Step:
 def unshare(kinds: int, *, why: str) -> Step:
     """Leave namespaces of the given kinds for new ones."""
     return Step(_UNSHARE, CHILD, (kinds,), why)
+
+
+def time_namespace(offsets: str, *, why: str) -> Step:
+    """Make a new time namespace, which the child is to join as ``/proc/self/ns/time_for_children``.
+
+    ``offsets`` are lines ``clock seconds nanoseconds``: how far its clocks ``monotonic`` and
+    ``boottime`` are ahead of the host's.  They can't be changed once a process is in it.
+    """
+    return Step(_TIME_NAMESPACE, CHILD, (offsets,), why)
 
 
 def deny_setgroups(*, why: str) -> Step:

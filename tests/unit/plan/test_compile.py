@@ -213,6 +213,24 @@ def test_joined_namespaces(spec: Any, features: Features, launch: Launch) -> Non
     assert only(plan, "spawn").argument("joined") != NO_SLOT
 
 
+def test_time_namespace(spec: Any, features: Features, launch: Launch) -> None:
+    """A time namespace is made with its offsets, then joined; the spawn has no part in it."""
+    spec["linux"]["namespaces"].append({"type": "time"})
+    spec["linux"]["timeOffsets"] = {"monotonic": {"secs": -5}, "boottime": {"nanosecs": 7}}
+    plan = compile(spec, features, launch)
+    made = only(plan, "time_namespace")
+    assert made.argument("offsets") == "boottime 0 7\nmonotonic -5 0\n"
+    join = only(plan, "join_namespace")
+    assert (join.stage, join.argument("kind")) == (CHILD, flags.CLONE_NEWTIME)
+    assert plan.steps.index(made) < plan.steps.index(join)
+    assert not int(str(only(plan, "spawn").argument("kinds"))) & flags.CLONE_NEWTIME
+
+    spec["linux"]["namespaces"][-1]["path"] = "/proc/7/ns/time"
+    joined = compile(spec, features, launch)
+    assert only(joined, "join_namespace").argument("path") == "/proc/7/ns/time"
+    assert not every(joined, "time_namespace")
+
+
 def test_throw_away_root(spec: Any, features: Features, launch: Launch) -> None:
     """The overlay's layers are in the scratch tmpfs, numbered, none used twice."""
     spec["annotations"] = {"cloche.root": "overlay"}
@@ -243,14 +261,12 @@ def test_throw_away_root(spec: Any, features: Features, launch: Launch) -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("linux.timeOffsets", {"boottime": {"secs": 1}}),
         ("linux.intelRdt", {"closID": "x"}),
         ("linux.netDevices", {"eth0": {}}),
         ("linux.mountLabel", "x"),
         ("process.scheduler", {"policy": "SCHED_ISO"}),
         ("process.apparmorProfile", "x"),
         ("process.selinuxLabel", "x"),
-        ("linux.namespaces", [{"type": "mount"}, {"type": "time"}]),
         ("linux.namespaces", [{"type": "pid"}]),
         ("linux.namespaces", [{"type": "mount", "path": "/proc/1/ns/mnt"}]),
         ("annotations", {"cloche.root": "floating"}),

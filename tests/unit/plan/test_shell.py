@@ -230,6 +230,12 @@ class TestPlan:
         script = after_pivot(bound, root, caps, steps.no_new_privs(why=""))
         assert "setpriv(1) can't" in script
 
+    def test_time_namespace(self) -> None:
+        """The offsets are given as it is made; what isn't a whole second is told."""
+        script = text(steps.time_namespace("boottime 5 7\nmonotonic -3 0\n", why=""))
+        assert "chain=(unshare --time --boottime=5 --monotonic=-3)" in script
+        assert "NOT DONE: unshare(1) leaves out the 7 ns of boottime" in script
+
     def test_new_capability(self) -> None:
         """A capability newer than the table is given by its number."""
         assert "+cap_50'" in after_pivot(steps.bounding_set(1 << 50, why=""))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cloche.kernel import flags
 from cloche.plan.describe import Arguments
-from cloche.plan.shell.pieces import CHAIN, Facts, Piece, here, remark
+from cloche.plan.shell.pieces import CHAIN, Facts, Piece, here, not_done, remark
 from cloche.plan.shell.quoting import word, words
 from cloche.plan.steps import NO_SLOT
 
@@ -103,6 +103,17 @@ def spawn(a: Arguments, facts: Facts) -> list[Piece]:
 def unshare(a: Arguments, _: Facts) -> list[Piece]:
     """Leave namespaces for new ones."""
     return [Piece(CHAIN, (f"unshare {' '.join(_options(a.number('kinds')))}",))]
+
+
+def time_namespace(a: Arguments, _: Facts) -> list[Piece]:
+    """Make a time namespace; unshare(1) takes whole seconds."""
+    words = ["unshare --time"]
+    pieces = []
+    for clock, seconds, nanoseconds in (line.split() for line in a.text("offsets").splitlines()):
+        words.append(f"--{clock}={seconds}")
+        if int(nanoseconds):
+            pieces.append(not_done(f"unshare(1) leaves out the {nanoseconds} ns of {clock}"))
+    return [*pieces, Piece(CHAIN, (" ".join(words),))]
 
 
 def deny_setgroups(_a: Arguments, _: Facts) -> list[Piece]:

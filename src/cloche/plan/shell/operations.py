@@ -31,6 +31,7 @@ OPERATIONS: dict[str, Callable[[Arguments, Facts], list[Piece]]] = {
     "spawn": namespaces.spawn,
     "open_process": lifecycle.for_exec,
     "join": lifecycle.for_exec,
+    "time_namespace": namespaces.time_namespace,
     "unshare": namespaces.unshare,
     "deny_setgroups": namespaces.deny_setgroups,
     "id_map": namespaces.id_map,
