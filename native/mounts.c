@@ -29,7 +29,9 @@ int fail_because(struct run *run, const char *call, const char *path, const char
 
 // Records a failed fsconfig or fsmount, with what the file system has to say about it: reading
 // from a context returns its messages one by one, as "e text\n" (w, i: warning, information).
-static int fail_context(struct run *run, const char *call, int context, const char *path)
+// `otherwise` is what there is to say when it says nothing.
+static int fail_context(struct run *run, const char *call, int context, const char *path,
+                        const char *otherwise)
 {
     int error = errno;
     char message[VALUE_SIZE] = "", line[VALUE_SIZE];
@@ -41,7 +43,7 @@ static int fail_context(struct run *run, const char *call, int context, const ch
             strcpy(message, line + 2);
     }
     errno = error;
-    return fail_because(run, call, path, message);
+    return fail_because(run, call, path, *message ? message : otherwise);
 }
 
 static int set_option(struct run *run, int context, const char *option, struct layers *layers,
@@ -50,7 +52,7 @@ static int set_option(struct run *run, int context, const char *option, struct l
     const char *equals = strchr(option, '=');
     if (!equals) {
         if (sys_fsconfig(context, FSCONFIG_SET_FLAG, option, NULL))
-            return fail_context(run, "fsconfig", context, path);
+            return fail_context(run, "fsconfig", context, path, option);
         return 0;
     }
     char key[VALUE_SIZE] = "";
@@ -69,7 +71,7 @@ static int set_option(struct run *run, int context, const char *option, struct l
         return fail_because(run, "fsconfig", path, "a mount option of more than 255 bytes");
     }
     if (sys_fsconfig(context, FSCONFIG_SET_STRING, key, value))
-        return fail_context(run, "fsconfig", context, path);
+        return fail_context(run, "fsconfig", context, path, option);
     return 0;
 }
 
@@ -81,15 +83,30 @@ int make_filesystem(struct run *run, const struct filesystem *filesystem, const 
         return fail_because(run, "fsopen", path, filesystem->type);
     if (*filesystem->source &&
         sys_fsconfig(context, FSCONFIG_SET_STRING, "source", filesystem->source))
-        return fail_context(run, "fsconfig", context, path);
+        return fail_context(run, "fsconfig", context, path, "");
     for (char *const *option = filesystem->options; *option; option++) {
         if (set_option(run, context, *option, &layers, path))
             return -1;
     }
     if (sys_fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL))
-        return fail_context(run, "fsconfig", context, path);
+        return fail_context(run, "fsconfig", context, path, "");
     int mount = sys_fsmount(context, filesystem->attributes);
-    return mount >= 0 ? mount : fail_context(run, "fsmount", context, path);
+    return mount >= 0 ? mount : fail_context(run, "fsmount", context, path, "");
+}
+
+int reconfigure_filesystem(struct run *run, int mount, char *const *options, const char *path)
+{
+    cleanup_fd int context = sys_fspick(mount);
+    __attribute__((cleanup(layers_close))) struct layers layers = {.count = 0};
+    if (context < 0)
+        return fail(run, "fspick", path);
+    for (char *const *option = options; *option; option++) {
+        if (set_option(run, context, *option, &layers, path))
+            return -1;
+    }
+    if (sys_fsconfig(context, FSCONFIG_CMD_RECONFIGURE, NULL, NULL))
+        return fail_context(run, "fsconfig", context, path, "");
+    return 0;
 }
 
 int clone_mount(struct run *run, int fd, bool recursive, const char *path)

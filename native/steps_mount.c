@@ -75,9 +75,20 @@ int step_mount_attributes(struct run *run, const struct step *step)
     cleanup_fd int mount = open_in_root(run, dest, 0);
     if (mount < 0)
         return fail(run, "openat2", dest);
-    return set_mount_attributes(run, mount, (uint64_t)number_argument(step, 1),
-                                (uint64_t)number_argument(step, 2), number_argument(step, 3) != 0,
-                                dest);
+    if (set_mount_attributes(run, mount, (uint64_t)number_argument(step, 1),
+                             (uint64_t)number_argument(step, 2), number_argument(step, 3) != 0,
+                             dest))
+        return -1;
+    return set_mount_propagation(run, mount, (uint64_t)number_argument(step, 4), dest);
+}
+
+int step_reconfigure(struct run *run, const struct step *step)
+{
+    const char *dest = string_argument(step, 0);
+    cleanup_fd int mount = open_in_root(run, dest, 0);
+    if (mount < 0)
+        return fail(run, "openat2", dest);
+    return reconfigure_filesystem(run, mount, vector_argument(step, 1), dest);
 }
 
 int step_mount_on_host(struct run *run, const struct step *step)

@@ -54,6 +54,11 @@ static inline int sys_fsopen(const char *fstype)
     return (int)syscall(SYS_fsopen, fstype, FSOPEN_CLOEXEC);
 }
 
+static inline int sys_fspick(int mount)
+{
+    return (int)syscall(SYS_fspick, mount, "", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH);
+}
+
 static inline int sys_fsconfig(int context, unsigned command, const char *key, const char *value)
 {
     return (int)syscall(SYS_fsconfig, context, command, key, value, 0);

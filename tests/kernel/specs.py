@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cloche.kernel import features
+from cloche.kernel import features, mountinfo
+from cloche.kernel.mountinfo import Mount
 from cloche.plan.compile import compile
 from cloche.plan.launch import Launch
 from cloche.plan.steps import Plan
+from tests.native.launching import Launch as Launched
 from tests.native.launching import launch
 
 APPLETS = (
@@ -59,6 +62,11 @@ class Bundle:
         linux: dict[str, Any] = self.spec["linux"]
         return linux
 
+    def capabilities(self, *names: str) -> None:
+        """Let the command have capabilities, and open all devices to it."""
+        sets = ("bounding", "effective", "permitted")
+        self.spec["process"]["capabilities"] = {name: list(names) for name in sets}
+
     def own_users(self, first: int = 100000) -> None:
         """Give the container users of its own, and its root directory to them."""
         self.linux["namespaces"].append({"type": "user"})
@@ -79,6 +87,18 @@ class Bundle:
         self.spec["process"]["args"] = ["sh", "-c", command]
         prepared = Launch(id="bundle", directory=f"{self.state}/bundle", **self.options)
         return compile(self.spec, features.detect(), prepared)  # type: ignore[arg-type]
+
+    def mounts(self, *paths: str, before: str = "true") -> list[Mount]:
+        """Return what is mounted at these paths in the container, after a command."""
+        done = self.run(f"{before}; cat /proc/self/mountinfo")
+        assert done.failure is None, done.failure
+        assert done.stderr == ""
+        found = {mount.path: mount for mount in mountinfo.parse(done.stdout)}
+        return [found[path] for path in paths]
+
+    def start(self, command: str) -> Launched:
+        """Start a shell command that is fed by a pipe."""
+        return Launched(self.plan(command).steps, streams=(subprocess.PIPE,) * 3, cwd="/")
 
     def run(self, command: str = "true", wrapper: Sequence[str] = ()) -> Outcome:
         """Run a shell command in the container; ``wrapper`` is a command that runs the launcher."""

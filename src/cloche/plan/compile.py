@@ -3,8 +3,8 @@
 Pure: what the host can do comes in as Features, what the caller wants beside the spec as Launch;
 nothing is read, nothing is changed.  The order of a plan::
 
-    HOST    directory and files of the container, its cgroups and limits, trees of the host
-            spawn (clone3) . id maps
+    HOST    directory and files of the container, its cgroups and limits
+            spawn (clone3) . id maps . trees of the host
     CHILD       cgroups of v1 . namespaces . mounts . devices . names . pivot_root . limits
                 session . streams . capabilities . user . filters . exec
     HOST    supervise, or leave a container that other commands manage
@@ -28,6 +28,7 @@ from cloche.plan import (
     process,
     root,
     steps,
+    trees,
 )
 from cloche.plan.launch import Launch
 from cloche.plan.situation import Situation, situation
@@ -58,13 +59,12 @@ def compile(spec: Spec, features: Features, launch: Launch) -> Plan:
     _refuse_unsupported(spec)
     facts = situation(spec, features, launch)
     group = cgroups.placement(facts)
-    trees, slots = root.host_trees(facts)
+    host = trees.trees(facts)
     plan = _directory(facts)
     plan += mounts.missing_sources(facts)
     plan += overlay.mount_point(facts)
     plan += cgroups.create(group, _CGROUP_SLOT)
     plan.append(process.streams(facts))
-    plan += trees
     plan += namespaces.before_spawn(facts, _USER_SLOT)
     plan.append(
         namespaces.spawn(
@@ -73,9 +73,10 @@ def compile(spec: Spec, features: Features, launch: Launch) -> Plan:
     )
     plan += namespaces.id_maps(facts)
     plan += overlay.host_trees(facts)
+    plan += host.first()
     plan += cgroups.join(group)  # as long as the child's ids are the launcher's
     plan += namespaces.inside(facts)
-    plan += root.build(facts, slots)
+    plan += root.build(facts, host)
     plan += devices.devices(facts)
     plan += namespaces.names_and_network(facts)
     plan += hooks.before_entering(facts)

@@ -111,6 +111,7 @@ def _bind(a: Arguments) -> str:
 def _attributes(a: Arguments) -> str:
     words = [f"+{word}" for word in attribute_words(a.number("set"))]
     words += [f"-{word}" for word in attribute_words(a.number("clear"))]
+    words += [propagation_word(a.number("propagation"))] if a.number("propagation") else []
     beneath = " and all mounts beneath" if a.number("recursive") else ""
     return f"change the mount at {a.text('dest')}{beneath}{_in_brackets(words)}"
 
@@ -241,6 +242,12 @@ def _time_namespace(a: Arguments) -> str:
     return f"make a new time namespace{_in_brackets(offsets)}"
 
 
+def _idmap_tree(a: Arguments) -> str:
+    whole = " with all mounts beneath" if a.number("recursive") else ""
+    ids = "the container's" if not a.text("uids") else "those of its own mappings"
+    return f"clone {a.text('source')}{whole}, its owners mapped to {ids}"
+
+
 def _open_root(a: Arguments) -> str:
     bound = ", bound onto itself" if a.number("clone") else ""
     return f"open {a.text('path')} as the root{bound}"
@@ -290,7 +297,7 @@ _CLAUSES: dict[str, Callable[[Arguments], str]] = {
     "loopback_up": lambda a: "bring up the loopback interface",
     "propagation": lambda a: f"make every mount {propagation_word(a.number('flags'))}",
     "open_tree": lambda a: f"take a clone of the mount {a.text('source')}",
-    "idmap_tree": lambda a: f"clone {a.text('source')} with its owners mapped to the container's",
+    "idmap_tree": _idmap_tree,
     "attach_tree": lambda a: f"attach the clone at {a.text('path')}",
     "mount_on_host": _mount,
     "make_dir_on_mount": lambda a: f"make the directory {a.text('path')}",
@@ -298,6 +305,9 @@ _CLAUSES: dict[str, Callable[[Arguments], str]] = {
     "mount": _mount,
     "bind": _bind,
     "mount_attributes": _attributes,
+    "reconfigure": lambda a: (
+        f"change the file system at {a.text('dest')}{_in_brackets(list(a.words('options')))}"
+    ),
     "make_dir_in_root": lambda a: f"make the directory {a.text('dest')}",
     "make_link_in_root": lambda a: f"make the link {a.text('dest')} to {a.text('target')}",
     "make_node": _node,

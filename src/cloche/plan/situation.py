@@ -67,6 +67,17 @@ class Situation(Record):
         """
         return HOST if self.in_user_namespace and self.features.may(capability) else CHILD
 
+    @property
+    def propagation(self) -> int:
+        """How mounts are connected with the host's where the spec says nothing (``MS_*``).
+
+        ``linux.rootfsPropagation`` "slave" lets the host's later mounts appear in the container.
+        The other kinds are about mounts made in it, and are set at the end.
+        """
+        wanted = self.spec.get("linux", {}).get("rootfsPropagation", "")
+        kind = flags.MS_SLAVE if wanted.removeprefix("r") == "slave" else flags.MS_PRIVATE
+        return kind | flags.MS_REC
+
     def makes(self, kind: int) -> bool:
         """Whether a new namespace of this kind is made."""
         return bool(self.new & kind)

@@ -318,7 +318,12 @@ def loopback_up(*, why: str) -> Step:
 
 _PROPAGATION = _operation("propagation", ROOT, "flags:i", "mount_namespaces(7)")
 _OPEN_TREE = _operation("open_tree", ROOT, "slot:i source:s recursive:i", "open_tree(2)")
-_IDMAP_TREE = _operation("idmap_tree", ROOT, "slot:i source:s", "mount_setattr(2)")
+_IDMAP_TREE = _operation(
+    "idmap_tree",
+    ROOT,
+    "slot:i source:s recursive:i all_beneath:i uids:s gids:s",
+    "mount_setattr(2)",
+)
 _ATTACH_TREE = _operation("attach_tree", ROOT, "slot:i path:s", "move_mount(2)")
 _MOUNT_ON_HOST = _operation(
     "mount_on_host", ROOT, "fstype:s source:s options:v attributes:i path:s", "fsopen(2)"
@@ -339,8 +344,12 @@ _BIND = _operation(
     "open_tree(2)",
 )
 _MOUNT_ATTRIBUTES = _operation(
-    "mount_attributes", ROOT, "dest:s set:i clear:i recursive:i", "mount_setattr(2)"
+    "mount_attributes",
+    ROOT,
+    "dest:s set:i clear:i recursive:i propagation:i",
+    "mount_setattr(2)",
 )
+_RECONFIGURE = _operation("reconfigure", ROOT, "dest:s options:v", "fspick(2)")
 _MAKE_DIR_IN_ROOT = _operation("make_dir_in_root", ROOT, "dest:s mode:i uid:i gid:i", "mkdir(2)")
 _MAKE_LINK_IN_ROOT = _operation("make_link_in_root", ROOT, "target:s dest:s", "symlink(2)")
 _MAKE_NODE = _operation("make_node", ROOT, "dest:s mode:i major:i minor:i uid:i gid:i", "mknod(2)")
@@ -362,12 +371,25 @@ def open_tree(slot: int, source: str, *, recursive: bool, why: str) -> Step:
     return Step(_OPEN_TREE, HOST, (slot, source, int(recursive)), why)
 
 
-def idmap_tree(slot: int, source: str, *, why: str) -> Step:
-    """Clone a mount of the host into a slot, its owners mapped as the child's user namespace does.
+def idmap_tree(
+    slot: int,
+    source: str,
+    *,
+    recursive: bool = False,
+    all_beneath: bool = False,
+    uids: str = "",
+    gids: str = "",
+    why: str,
+) -> Step:
+    """Clone a mount of the host into a slot, its owners mapped as a user namespace does.
 
-    A file of uid 0 on the host belongs to uid 0 of the container.
+    ``uids`` and ``gids`` are lines ``inside outside count``: a file of the uid ``inside`` belongs
+    to ``outside`` of the host in this mount.  Without them it is the child's user namespace, where
+    a file of uid 0 on the host belongs to uid 0 of the container.  ``recursive`` clones the mounts
+    beneath too, ``all_beneath`` maps them too.
     """
-    return Step(_IDMAP_TREE, HOST, (slot, source), why)
+    arguments = (slot, source, int(recursive), int(all_beneath), uids, gids)
+    return Step(_IDMAP_TREE, HOST, arguments, why)
 
 
 def attach_tree(slot: int, path: str, *, why: str) -> Step:
@@ -442,10 +464,25 @@ def bind(
 
 
 def mount_attributes(
-    dest: str, *, set: int = 0, clear: int = 0, recursive: bool = False, why: str
+    dest: str,
+    *,
+    set: int = 0,
+    clear: int = 0,
+    recursive: bool = False,
+    propagation: int = 0,
+    why: str,
 ) -> Step:
-    """Change ``MOUNT_ATTR_*`` of a mount of the container that is there already."""
-    return Step(_MOUNT_ATTRIBUTES, CHILD, (dest, set, clear, int(recursive)), why)
+    """Change ``MOUNT_ATTR_*`` and propagation of a mount of the container that is there already.
+
+    ``recursive`` is for the attributes; ``propagation`` has ``MS_REC`` of its own.
+    """
+    arguments = (dest, set, clear, int(recursive), propagation)
+    return Step(_MOUNT_ATTRIBUTES, CHILD, arguments, why)
+
+
+def reconfigure(dest: str, options: tuple[str, ...], *, why: str) -> Step:
+    """Change options of a file system (``key`` or ``key=value``) that is mounted already."""
+    return Step(_RECONFIGURE, CHILD, (dest, options), why)
 
 
 def make_dir_in_root(dest: str, mode: int, *, uid: int = 0, gid: int = 0, why: str) -> Step:

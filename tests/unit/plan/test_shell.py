@@ -230,6 +230,32 @@ class TestPlan:
         script = after_pivot(bound, root, caps, steps.no_new_privs(why=""))
         assert "setpriv(1) can't" in script
 
+    def test_mapped_owners(self) -> None:
+        """The mapping is mount(8)'s to make, each slot's own however often it is filled."""
+        script = text(
+            steps.idmap_tree(4, "/a", uids="0 5 9\n9 0 1\n", gids="0 5 9\n", why=""),
+            steps.bind("/a", "/v", slot=4, why=""),
+            steps.idmap_tree(4, "/b", why=""),
+            steps.bind("/b", "/w", slot=4, why=""),
+            steps.open_tree(4, "/c", recursive=True, why=""),
+            steps.bind("/c", "/x", slot=4, why=""),
+        )
+        assert "bind_mapped --rbind /a \"$REPLY\" 'u:0:5:9 u:9:0:1 g:0:5:9'" in script
+        assert 'bind_mapped --rbind /b "$REPLY" "/proc/$pid/ns/user"' in script
+        assert "bind_inside --rbind /c /x" in script
+
+    def test_changes_of_mounts(self) -> None:
+        """A remount of the file system, attributes and propagation are told apart."""
+        script = text(
+            steps.reconfigure("/a", ("size=1m", "async"), why=""),
+            steps.mount_attributes("/b", set=1, propagation=flags.MS_SLAVE, why=""),
+            steps.mount_attributes("/c", propagation=flags.MS_SHARED | flags.MS_REC, why=""),
+        )
+        assert 'mount --options remount,size=1m,async "$REPLY"' in script
+        assert 'mount --options remount,bind,ro "$REPLY"' in script
+        assert 'mount --make-slave "$REPLY"' in script
+        assert 'mount --make-rshared "$REPLY"' in script
+
     def test_time_namespace(self) -> None:
         """The offsets are given as it is made; what isn't a whole second is told."""
         script = text(steps.time_namespace("boottime 5 7\nmonotonic -3 0\n", why=""))

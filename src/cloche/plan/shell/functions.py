@@ -81,19 +81,25 @@ entry_inside() {
 }
 """
 
+FUNCTIONS["mount_point"] = """\
+mount_point() { # what is to be mounted, destination
+    if [[ -d $1 ]]; then directory_inside "$2"; else file_inside "$2"; fi
+}
+"""
+
 FUNCTIONS["bind_inside"] = """\
 bind_inside() { # --bind or --rbind, source, destination
-    if [[ -d $2 ]]; then directory_inside "$3"; else file_inside "$3"; fi
+    mount_point "$2" "$3"
     mount "$1" -- "$2" "$REPLY"
 }
 """
 
 FUNCTIONS["bind_mapped"] = """\
-bind_mapped() { # source, destination
-    mount --bind --options "X-mount.idmap=/proc/$pid/ns/user" -- "$1" "$2"
+bind_mapped() { # --bind or --rbind, source, place, mapping
+    mount "$1" --options "X-mount.idmap=$4" -- "$2" "$3"
     # An older mount(8) ignores the option.
-    [[ ,$(findmnt --noheadings --output OPTIONS -- "$2"), == *,idmapped,* ]] ||
-        fail "$2: its owners aren't mapped, which needs util-linux 2.39"
+    [[ ,$(findmnt --noheadings --output OPTIONS -- "$3"), == *,idmapped,* ]] ||
+        fail "$3: its owners aren't mapped, which needs util-linux 2.39"
 }
 """
 

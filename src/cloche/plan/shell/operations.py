@@ -49,6 +49,7 @@ OPERATIONS: dict[str, Callable[[Arguments, Facts], list[Piece]]] = {
     "mount": root.mount,
     "bind": root.bind,
     "mount_attributes": root.mount_attributes,
+    "reconfigure": root.reconfigure,
     "make_dir_in_root": root.make_dir_in_root,
     "make_link_in_root": root.make_link_in_root,
     "make_node": root.make_node,
