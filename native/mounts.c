@@ -203,13 +203,63 @@ static int keep(struct run *run, int mount, long magic, int *place, const char *
     return *place >= 0 ? 0 : fail(run, "fcntl", dest);
 }
 
+static bool is_same_place(int one, int other)
+{
+    struct statx first, second;
+    const unsigned wanted = STATX_INO | STATX_MNT_ID;
+    return !statx(one, "", AT_EMPTY_PATH, wanted, &first) &&
+           !statx(other, "", AT_EMPTY_PATH, wanted, &second) &&
+           first.stx_mnt_id == second.stx_mnt_id && first.stx_ino == second.stx_ino;
+}
+
+// What is mounted at /proc must be a procfs, and in it only the files may be covered that
+// programs such as lxcfs write for a container: who believes what it reads there, as any runtime
+// that sets labels, would else be deceived (CVE-2019-16884). However the path leads there.
+static int check_proc(struct run *run, int mount, int place, const char *dest)
+{
+    static const char *const files[] = {
+        "cpuinfo",
+        "diskstats",
+        "loadavg",
+        "meminfo",
+        "slabinfo",
+        "stat",
+        "swaps",
+        "uptime",
+        "sys/crypto/fips_enabled",
+        "sys/kernel/ns_last_pid",
+    };
+    struct statfs filesystem;
+    cleanup_fd int proc = open_in_root(run, "/proc", 0);
+    if (proc < 0)
+        return 0;
+    if (is_same_place(place, proc)) {
+        if (fstatfs(mount, &filesystem) == 0 && filesystem.f_type == PROC_SUPER_MAGIC)
+            return 0;
+        errno = EPERM;
+        return fail_because(run, "move_mount", dest, "only a procfs can be mounted there");
+    }
+    struct statx inside, root;
+    if (run->mounted_proc < 0 || statx(place, "", AT_EMPTY_PATH, STATX_MNT_ID, &inside) ||
+        statx(run->mounted_proc, "", AT_EMPTY_PATH, STATX_MNT_ID, &root) ||
+        inside.stx_mnt_id != root.stx_mnt_id)
+        return 0;
+    for (unsigned i = 0; i < sizeof files / sizeof *files; i++) {
+        cleanup_fd int file = sys_openat2(run->mounted_proc, files[i], O_PATH, RESOLVE_BENEATH);
+        if (file >= 0 && is_same_place(place, file))
+            return 0;
+    }
+    errno = EPERM;
+    return fail_because(run, "move_mount", dest, "it would hide a part of /proc");
+}
+
 int attach_in_root(struct run *run, int mount, const char *dest)
 {
     struct stat status;
     if (fstat(mount, &status))
         return fail(run, "fstat", dest);
     cleanup_fd int place = open_mount_point(run, dest, S_ISDIR(status.st_mode));
-    if (place < 0 || attach(run, mount, place, dest))
+    if (place < 0 || check_proc(run, mount, place, dest) || attach(run, mount, place, dest))
         return -1;
     if (is_path(dest, "proc"))
         return keep(run, mount, PROC_SUPER_MAGIC, &run->mounted_proc, dest);

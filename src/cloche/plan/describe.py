@@ -8,7 +8,17 @@ from __future__ import annotations
 import stat
 
 from cloche.kernel import capabilities, flags, scheduling
-from cloche.plan.steps import HOST, NO_SLOT, STDIO_INHERIT, STDIO_NULL, STDIO_PIPE, Step
+from cloche.plan.steps import (
+    BENEATH_CONTENT,
+    BENEATH_MODE,
+    BENEATH_OWNER,
+    HOST,
+    NO_SLOT,
+    STDIO_INHERIT,
+    STDIO_NULL,
+    STDIO_PIPE,
+    Step,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,10 +103,17 @@ def _in_brackets(words: list[str]) -> str:
     return f" ({', '.join(words)})" if words else ""
 
 
+_BENEATH_WORDS = ((BENEATH_MODE, "mode"), (BENEATH_OWNER, "owner"), (BENEATH_CONTENT, "content"))
+
+
 def _mount(a: Arguments) -> str:
     words = attribute_words(a.number("attributes")) + list(a.words("options"))
     where = a.text("path") if a.step.operation.name == "mount_on_host" else a.text("dest")
-    return f"mount a new {a.text('fstype')} at {where}{_in_brackets(words)}"
+    clause = f"mount a new {a.text('fstype')} at {where}{_in_brackets(words)}"
+    if a.step.operation.name != "mount":
+        return clause
+    taken = [word for bit, word in _BENEATH_WORDS if a.number("beneath") & bit]
+    return f"{clause} with {' and '.join(taken)} of the directory beneath" if taken else clause
 
 
 def _bind(a: Arguments) -> str:

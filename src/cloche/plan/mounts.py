@@ -10,7 +10,7 @@ host's own is bound instead, recursively, so that nothing that is mounted over i
 
 from __future__ import annotations
 
-from cloche.errors import InvalidSpec, Unsupported
+from cloche.errors import InvalidSpec
 from cloche.kernel import flags
 from cloche.plan import cgroups, overlay, steps
 from cloche.plan.situation import Situation
@@ -36,7 +36,6 @@ _WHY = {
     "tmpfs": "writable, in memory, gone with the container",
     "overlay": "the directory is only read; what is written lies on top",
 }
-_HANDLED_ACTIONS = frozenset({"remount", "idmap", "ridmap"})
 _DEFAULTS = frozenset({"async", "nomand", "nolazytime"})
 """What a superblock is when nobody asks for anything."""
 CREATE_OPTION = "x-cloche.create"
@@ -75,8 +74,8 @@ def parse(mount: Mount, situation: Situation, index: int) -> Parsed:
     """
     parsed = flags.mount_flags(mount.get("options", ()))
     pointer = f"/mounts/{index}/options"
-    for action in sorted(parsed.actions - _HANDLED_ACTIONS):
-        raise Unsupported(f"config.json: {pointer}: {action} isn't supported yet")
+    if "tmpcopyup" in parsed.actions and mount.get("type") != "tmpfs":
+        raise InvalidSpec(pointer, "only a tmpfs takes over what is beneath it (tmpcopyup)")
     is_bind = bool(parsed.bind) or mount.get("type") == "bind"
     source = mount.get("source", "")
     if is_bind and not source.startswith("/"):
@@ -172,9 +171,28 @@ def _new(mount: Mount, parsed: Parsed, situation: Situation, index: int) -> list
     first, *others = parsed.propagation or (0,)
     why = _WHY.get(kind, "a file system of its own")
     return [
-        steps.mount(kind, source, options, attributes, dest, propagation=first, why=why),
+        steps.mount(
+            kind,
+            source,
+            options,
+            attributes,
+            dest,
+            propagation=first,
+            beneath=_beneath(parsed, options) if kind == "tmpfs" else 0,
+            why=why,
+        ),
         *_propagations(dest, others),
     ]
+
+
+def _beneath(parsed: Parsed, options: tuple[str, ...]) -> int:
+    """Return what a tmpfs takes over from its mount point: what its options don't say."""
+    given = {option.partition("=")[0] for option in options}
+    taken = 0 if "mode" in given else steps.BENEATH_MODE
+    if "tmpcopyup" in parsed.flags.actions:
+        taken |= steps.BENEATH_CONTENT
+        taken |= 0 if given & {"uid", "gid"} else steps.BENEATH_OWNER
+    return taken
 
 
 def _is_kept(option: str, kind: str, situation: Situation) -> bool:

@@ -333,7 +333,7 @@ _OPEN_ROOT = _operation("open_root", ROOT, "path:s slot:i clone:i recursive:i", 
 _MOUNT = _operation(
     "mount",
     ROOT,
-    "fstype:s source:s options:v attributes:i dest:s propagation:i",
+    "fstype:s source:s options:v attributes:i dest:s propagation:i beneath:i",
     "fsopen(2)",
 )
 _BIND = _operation(
@@ -359,6 +359,12 @@ _READONLY = _operation("readonly", ROOT, "dest:s", "mount_setattr(2)")
 _SYSCTL = _operation("sysctl", ROOT, "path:s value:s", "sysctl(8)")
 _PIVOT_ROOT = _operation("pivot_root", ROOT, "", "pivot_root(2)")
 _CHDIR = _operation("chdir", ROOT, "path:s create:i", "chdir(2)")
+
+
+BENEATH_MODE = 1
+BENEATH_OWNER = 2
+BENEATH_CONTENT = 4
+"""What a new file system takes over from the directory that it is mounted on, if it is there."""
 
 
 def propagation(flags: int, *, why: str) -> Step:
@@ -428,14 +434,15 @@ def mount(
     dest: str,
     *,
     propagation: int = 0,
+    beneath: int = 0,
     why: str,
 ) -> Step:
     """Mount a new file system in the container; a missing mount point is made.
 
     ``options`` are the file system's own (``key`` or ``key=value``), ``attributes`` are
-    ``MOUNT_ATTR_*``.
+    ``MOUNT_ATTR_*``, ``beneath`` are ``BENEATH_*``.
     """
-    arguments = (fstype, source, options, attributes, dest, propagation)
+    arguments = (fstype, source, options, attributes, dest, propagation, beneath)
     return Step(_MOUNT, CHILD, arguments, why)
 
 

@@ -10,7 +10,7 @@ from cloche.errors import ClocheError, InvalidSpec, MissingDependency, Unsupport
 from cloche.kernel import flags
 from cloche.kernel.features import Features
 from cloche.kernel.idmap import Range
-from cloche.plan import wire
+from cloche.plan import steps, wire
 from cloche.plan.compile import compile
 from cloche.plan.launch import Launch
 from cloche.plan.steps import CHILD, HOST, NO_SLOT, Plan, Step
@@ -296,7 +296,7 @@ def test_what_cannot_be_done_is_refused(
         {"destination": "/x", "type": "bind", "source": "relative"},
         {"destination": "/x", "type": "bind", "source": "/x", "options": ["bind", "mode=1"]},
         {"destination": "/x", "type": "bind", "source": "/x", "options": ["bind", "idmap"]},
-        {"destination": "/x", "type": "tmpfs", "options": ["tmpcopyup"]},
+        {"destination": "/x", "type": "proc", "options": ["tmpcopyup"]},
         {"destination": "/x", "type": "tmpfs", "options": ["idmap"]},
         {"destination": "/x", "source": "/x", "options": ["bind", "remount", "size=1m"]},
         {"destination": "/x", "source": "/x", "options": ["bind", "lazytime"]},
@@ -473,6 +473,25 @@ def test_device_is_never_written(spec: Any, features: Features, launch: Launch) 
     (mount,) = (s for s in every(compile(spec, features, launch), "mount") if "ext4" in s.arguments)
     assert mount.argument("options") == ("ro",)
     assert int(str(mount.argument("attributes"))) & flags.MOUNT_ATTR_RDONLY
+
+
+@pytest.mark.parametrize(
+    ("options", "taken"),
+    [
+        ([], steps.BENEATH_MODE),
+        (["mode=700"], 0),
+        (["tmpcopyup"], steps.BENEATH_MODE | steps.BENEATH_OWNER | steps.BENEATH_CONTENT),
+        (["tmpcopyup", "mode=700", "uid=5"], steps.BENEATH_CONTENT),
+    ],
+)
+def test_tmpfs_takes_over(
+    spec: Any, features: Features, launch: Launch, options: list[str], taken: int
+) -> None:
+    """A tmpfs takes over from its mount point what its options don't say."""
+    spec["mounts"].append({"destination": "x", "type": "tmpfs", "options": options})
+    mounts = every(compile(spec, features, launch), "mount")
+    (made,) = (mount for mount in mounts if mount.argument("dest") == "/x")
+    assert made.argument("beneath") == taken
 
 
 def test_many_trees(spec: Any, features: Features, launch: Launch) -> None:

@@ -244,6 +244,30 @@ class TestPlan:
         assert 'bind_mapped --rbind /b "$REPLY" "/proc/$pid/ns/user"' in script
         assert "bind_inside --rbind /c /x" in script
 
+    def test_what_is_beneath(self, tmp_path: Any) -> None:
+        """Content, owner and mode come from the directory as it was before the mount."""
+        script = text(
+            steps.mount("tmpfs", "t", (), 1, "/a", beneath=steps.BENEATH_CONTENT | 1, why="")
+        )
+        lines = [line.strip() for line in commands(script).splitlines()]
+        at = lines.index("open_beneath /a")
+        assert lines[at + 1 : at + 4] == [
+            'mount --types tmpfs -- t "$REPLY"',
+            "take_over content mode",
+            'mount --options remount,bind,ro "$REPLY"',
+        ]
+        (tmp_path / "root/a/sub").mkdir(parents=True)
+        (tmp_path / "root/a").chmod(0o711)
+        (tmp_path / "root/a/.file").touch()
+        (tmp_path / "new").mkdir()
+        functions = "".join(FUNCTIONS[name] for name in used(["open_beneath ", "take_over "]))
+        bash(
+            f"{functions}root=$1/root; open_beneath /a; REPLY=$1/new; take_over content mode",
+            str(tmp_path),
+        )
+        assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [".file", "sub"]
+        assert (tmp_path / "new").stat().st_mode & 0o7777 == 0o711
+
     def test_changes_of_mounts(self) -> None:
         """A remount of the file system, attributes and propagation are told apart."""
         script = text(

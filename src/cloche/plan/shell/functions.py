@@ -81,6 +81,38 @@ entry_inside() {
 }
 """
 
+FUNCTIONS["open_beneath"] = """\
+# Finds a directory like directory_inside, and keeps what is there now open as $beneath.
+open_beneath() { # path
+    beneath=
+    place_inside "$1"
+    [[ ! -d $REPLY ]] || exec {beneath}<"$REPLY"
+    directory_inside "$1"
+}
+"""
+
+FUNCTIONS["take_over"] = """\
+# Gives what is mounted at $REPLY now something of what was there before.
+take_over() { # any of content, owner, mode
+    local from=/proc/self/fd/$beneath what files
+    [[ -n $beneath ]] || return 0
+    for what; do
+        case $what in
+            content)
+                shopt -s dotglob nullglob
+                files=("$from"/*)
+                shopt -u dotglob nullglob
+                ((${#files[@]} == 0)) ||
+                    cp --archive --one-file-system -- "${files[@]}" "$REPLY"
+                ;;
+            owner) chown --reference="$from/" -- "$REPLY" ;;
+            mode) chmod --reference="$from/" -- "$REPLY" ;;
+        esac
+    done
+    exec {beneath}<&-
+}
+"""
+
 FUNCTIONS["mount_point"] = """\
 mount_point() { # what is to be mounted, destination
     if [[ -d $1 ]]; then directory_inside "$2"; else file_inside "$2"; fi

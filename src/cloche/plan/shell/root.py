@@ -13,7 +13,7 @@ from cloche.kernel import flags
 from cloche.plan.describe import Arguments, attribute_words, propagation_word
 from cloche.plan.shell.pieces import BEFORE_PIVOT, HELPED, PIVOT, Facts, Piece, here, remark
 from cloche.plan.shell.quoting import word, words
-from cloche.plan.steps import NO_SLOT
+from cloche.plan.steps import BENEATH_CONTENT, BENEATH_MODE, BENEATH_OWNER, NO_SLOT
 
 _CLEARED = {
     "ro": "rw",
@@ -24,6 +24,11 @@ _CLEARED = {
     "nosymfollow": "symfollow",
 }
 _MAPS = remark("needs util-linux 2.39, whose mount(8) can map owners")
+_BENEATH = (
+    (BENEATH_CONTENT, "content"),
+    (BENEATH_OWNER, "owner"),
+    (BENEATH_MODE, "mode"),
+)
 _NODE_TYPES = {stat.S_IFCHR: "c", stat.S_IFBLK: "b", stat.S_IFIFO: "p"}
 
 
@@ -81,6 +86,14 @@ def mount(a: Arguments, _: Facts) -> list[Piece]:
     """Mount a file system in the container."""
     pieces = _new_mount(a, '"$REPLY"')
     lines = [f"directory_inside {word(a.text('dest'))}", *pieces[-1].lines]
+    taken = [name for bit, name in _BENEATH if a.number("beneath") & bit]
+    if taken:
+        lines = [
+            f"open_beneath {word(a.text('dest'))}",
+            pieces[-1].lines[0],
+            f"take_over {' '.join(taken)}",
+            *pieces[-1].lines[1:],
+        ]
     kind = propagation_word(a.number("propagation"))
     if kind:
         lines.append(f'mount --make-{kind} "$REPLY"')
