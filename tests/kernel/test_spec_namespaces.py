@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import time
@@ -103,3 +104,96 @@ def test_domain_and_host_name(bundle: Bundle) -> None:
     bundle.spec.update(hostname="h" * 64, domainname="d" * 64)
     done = bundle.run("cat /proc/sys/kernel/hostname /proc/sys/kernel/domainname")
     assert done.stdout == f"{'h' * 64}\n{'d' * 64}\n"
+
+
+# --- network devices ---------------------------------------------------------------------------
+
+
+def with_devices(*commands: str) -> list[str]:
+    """Return what runs a launcher in a network namespace of its own, after commands for ip(8)."""
+    script = "set -e; " + "; ".join(f"ip {command}" for command in commands)
+    return ["unshare", "--net", "sh", "-c", f'{script}; exec "$@"', "sh"]
+
+
+VETH = (
+    "link add out type veth peer name other",
+    "link set out mtu 1400 address 02:00:00:00:00:07 up",
+    "address add 10.9.8.7/24 brd + dev out",
+    "address add 10.9.8.1 peer 10.9.8.9/32 dev out",
+    "address add 169.254.1.1/16 scope link dev out",
+    "address add 10.9.8.99/24 valid_lft 1000 preferred_lft 1000 dev out",
+    "address add fd00::7/64 nodad dev out",
+)
+
+
+@pytest.mark.needs("ip")
+@pytest.mark.parametrize("own_users", [False, True])
+@pytest.mark.parametrize(("name", "inside"), [("", "out"), ("in", "in"), ("net%d", "net0")])
+def test_network_device(bundle: Bundle, name: str, inside: str, own_users: bool) -> None:
+    """It is up in the container, with its permanent global addresses and attributes."""
+    if own_users:
+        bundle.own_users()
+    bundle.linux["netDevices"] = {"out": {"name": name} if name else {}}
+    done = bundle.run("ip -o link; ip -o addr", wrapper=with_devices(*VETH))
+    assert done.failure is None, done.failure
+    links = [line for line in done.stdout.splitlines() if "mtu" in line]
+    assert [line.split()[1].split("@")[0].strip(":") for line in links] == ["lo", inside]
+    assert all(word in links[1] for word in ("UP", "mtu 1400", "02:00:00:00:00:07"))
+    addresses = [
+        line.split(inside, 1)[1].split("scope")[0].split()
+        for line in done.stdout.splitlines()
+        if f" {inside} " in line and "scope global" in line
+    ]
+    assert sorted(addresses) == [
+        ["inet", "10.9.8.1", "peer", "10.9.8.9/32"],
+        ["inet", "10.9.8.7/24", "brd", "10.9.8.255"],
+        ["inet6", "fd00::7/64"],
+    ]
+    assert "169.254" not in done.stdout
+
+
+@pytest.mark.needs("ip")
+def test_network_device_in_a_joined_namespace(bundle: Bundle) -> None:
+    """The network namespace may be there already, with devices of the same number."""
+    links = [
+        f"ip link add {one} type veth peer name {other}"
+        for one, other in (("e1", "e2"), ("e3", "e4"))
+    ]
+    script = "; ".join([*links, "echo ready; read line"])
+    holder = subprocess.Popen(
+        ["unshare", "--net", "sh", "-ec", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"ready\n"
+    bundle.linux["namespaces"] = [{"type": kind} for kind in ("mount", "pid", "uts", "ipc")] + [
+        {"type": "network", "path": f"/proc/{holder.pid}/ns/net"}
+    ]
+    bundle.linux["netDevices"] = {"out": {"name": "e5"}}
+    done = bundle.run("ip -o link", wrapper=with_devices("link add out type veth peer name other"))
+    bundle.linux["netDevices"] = {"out": {"name": "e3"}}
+    exists = bundle.run(
+        "true", wrapper=with_devices("link add out type veth peer name other")
+    ).failure
+    holder.communicate(b"\n")
+    assert done.failure is None, done.failure
+    names = {line.split()[1].split("@")[0].strip(":") for line in done.stdout.splitlines()}
+    assert names == {"lo", "e1", "e2", "e3", "e4", "e5"}
+    assert exists == ("net_device", "RTM_NEWLINK", "out", errno.EEXIST)
+
+
+@pytest.mark.needs("ip")
+@pytest.mark.parametrize(
+    ("name", "failure"),
+    [
+        ("none", ("net_device", "ioctl", "none", errno.ENODEV)),
+        ("lo", ("net_device", "RTM_NEWLINK", "lo", errno.EINVAL)),
+    ],
+)
+def test_network_device_that_cannot_move(
+    bundle: Bundle, name: str, failure: tuple[str, str, str, int]
+) -> None:
+    """A device that isn't there, or can't leave, is an error."""
+    bundle.linux["netDevices"] = {name: {"name": "x"}}
+    assert bundle.run("true", wrapper=with_devices("link")).failure == failure

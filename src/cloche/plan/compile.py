@@ -45,8 +45,6 @@ _GATE_SLOT = 2
 
 _UNSUPPORTED = (
     "linux.intelRdt",
-    "linux.mountLabel",
-    "linux.netDevices",
 )
 
 
@@ -72,6 +70,7 @@ def compile(spec: Spec, features: Features, launch: Launch) -> Plan:
         )
     )
     plan += namespaces.id_maps(facts)
+    plan += namespaces.net_devices(facts)
     plan += overlay.host_trees(facts)
     plan += host.first()
     plan += cgroups.join(group)  # as long as the child's ids are the launcher's

@@ -312,6 +312,9 @@ _CLAUSES: dict[str, Callable[[Arguments], str]] = {
     "hostname": lambda a: f"set the hostname to {a.text('name')}",
     "domainname": lambda a: f"set the domain name to {a.text('name')}",
     "loopback_up": lambda a: "bring up the loopback interface",
+    "net_device": lambda a: (
+        f"move the network device {a.text('name')} to the container as {a.text('inside')}"
+    ),
     "propagation": lambda a: f"make every mount {propagation_word(a.number('flags'))}",
     "open_tree": lambda a: f"take a clone of the mount {a.text('source')}",
     "idmap_tree": _idmap_tree,

@@ -163,6 +163,7 @@ def _new(mount: Mount, parsed: Parsed, situation: Situation, index: int) -> list
             *(option for option in options if not option.startswith(_OWN_OVERLAY_OPTIONS)),
             *overlay.writable(situation, overlay.number(situation, index)),
         )
+    options += _label(kind, situation)
     # Nothing is beneath a new mount, so that what counts for all beneath counts for it alone.
     attributes = parsed.flags.set_recursive & ~parsed.flags.clear | parsed.flags.set
     if attributes & flags.MOUNT_ATTR_RDONLY and source.startswith("/"):
@@ -183,6 +184,15 @@ def _new(mount: Mount, parsed: Parsed, situation: Situation, index: int) -> list
         ),
         *_propagations(dest, others),
     ]
+
+
+def _label(kind: str, situation: Situation) -> tuple[str, ...]:
+    """Return the option that gives all files of a new file system the label of the spec.
+
+    Those of proc, sysfs and mqueue are labelled by the kernel, and shared with others.
+    """
+    label = situation.spec.get("linux", {}).get("mountLabel", "")
+    return (f"context={label}",) if label and kind not in _HOST_COPIES else ()
 
 
 def _beneath(parsed: Parsed, options: tuple[str, ...]) -> int:

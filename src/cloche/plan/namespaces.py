@@ -12,7 +12,7 @@ All new namespaces are made by one clone3, with three exceptions that the kernel
 
 from __future__ import annotations
 
-from cloche.errors import MissingDependency
+from cloche.errors import MissingDependency, Unsupported
 from cloche.kernel import flags
 from cloche.plan import steps
 from cloche.plan.situation import Situation
@@ -94,6 +94,24 @@ def id_maps(situation: Situation) -> list[Step]:
     else:
         plan.append(_map_by_program(situation, False))
     return plan
+
+
+def net_devices(situation: Situation) -> list[Step]:
+    """Move network devices of the host into the container's network namespace."""
+    devices = situation.spec.get("linux", {}).get("netDevices", {})
+    if devices and not situation.features.may("CAP_NET_ADMIN"):
+        raise Unsupported(
+            "config.json: /linux/netDevices: only root can take network devices from the host"
+        )
+    return [
+        steps.net_device(
+            name,
+            device.get("name") or name,
+            path=situation.joins(flags.CLONE_NEWNET) or "",
+            why="a device of the host becomes one of the container, with its addresses",
+        )
+        for name, device in devices.items()
+    ]
 
 
 def inside(situation: Situation) -> list[Step]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cloche.errors import InvalidSpec
+from cloche.errors import InvalidSpec, Unsupported
 from cloche.kernel import flags
 from cloche.plan.launch import Launch
 from cloche.plan.steps import CHILD, HOST
@@ -125,6 +125,8 @@ def situation(spec: Spec, features: Features, launch: Launch) -> Situation:
                 f"/linux/namespaces/{index}/path",
                 "the root is built in a mount namespace of its own, never in another's",
             )
+    if linux.get("mountLabel") and "selinux" not in features.lsm:
+        raise Unsupported("config.json: /linux/mountLabel: SELinux isn't active here")
     if not new & flags.CLONE_NEWNS:
         raise InvalidSpec(
             "/linux/namespaces",

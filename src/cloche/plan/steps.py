@@ -220,6 +220,7 @@ _ID_MAP_PROGRAM = _operation("id_map_program", NAMESPACES, "argv:v", "newuidmap(
 _HOSTNAME = _operation("hostname", NAMESPACES, "name:s", "sethostname(2)")
 _DOMAINNAME = _operation("domainname", NAMESPACES, "name:s", "setdomainname(2)")
 _LOOPBACK_UP = _operation("loopback_up", NAMESPACES, "", "netdevice(7)")
+_NET_DEVICE = _operation("net_device", NAMESPACES, "name:s inside:s path:s", "rtnetlink(7)")
 
 
 def open_namespace(slot: int, kind: int, path: str, *, why: str) -> Step:
@@ -309,6 +310,15 @@ def domainname(name: str, *, why: str) -> Step:
 def loopback_up(*, why: str) -> Step:
     """Bring up ``lo`` in the network namespace."""
     return Step(_LOOPBACK_UP, CHILD, (), why)
+
+
+def net_device(name: str, inside: str, *, path: str = "", why: str) -> Step:
+    """Move a network device of the host to the container, and bring it up there.
+
+    It keeps its permanent addresses of global scope.  ``inside`` is its name there, where "%d" at
+    the end stands for the first free number; ``path`` the network namespace, the child's if empty.
+    """
+    return Step(_NET_DEVICE, HOST, (name, inside, path), why)
 
 
 # --- the root ----------------------------------------------------------------------------------

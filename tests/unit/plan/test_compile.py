@@ -262,7 +262,6 @@ def test_throw_away_root(spec: Any, features: Features, launch: Launch) -> None:
     ("path", "value"),
     [
         ("linux.intelRdt", {"closID": "x"}),
-        ("linux.netDevices", {"eth0": {}}),
         ("linux.mountLabel", "x"),
         ("process.scheduler", {"policy": "SCHED_ISO"}),
         ("process.apparmorProfile", "x"),
@@ -492,6 +491,36 @@ def test_tmpfs_takes_over(
     mounts = every(compile(spec, features, launch), "mount")
     (made,) = (mount for mount in mounts if mount.argument("dest") == "/x")
     assert made.argument("beneath") == taken
+
+
+def test_mount_label(spec: Any, features: Features, launch: Launch) -> None:
+    """File systems of the container's own carry its label; those of the kernel don't."""
+    spec["linux"]["mountLabel"] = "system_u:object_r:container_file_t:s0:c1,c2"
+    spec["mounts"].append({"destination": "/v", "source": "/v", "options": ["bind"]})
+    plan = compile(spec, features._replace(lsm=("selinux",)), launch)
+    labelled = {
+        step.argument("fstype")
+        for step in every(plan, "mount")
+        if f"context={spec['linux']['mountLabel']}" in step.argument("options")  # type: ignore[operator]
+    }
+    assert labelled == {"tmpfs", "devpts"}
+
+
+def test_network_devices(spec: Any, features: Features, launch: Launch) -> None:
+    """A device of the host moves once the container's network namespace is there."""
+    spec["linux"]["netDevices"] = {"eth1": {}, "eth2": {"name": "net%d"}}
+    plan = compile(spec, features, launch)
+    moves = every(plan, "net_device")
+    assert [step.arguments for step in moves] == [("eth1", "eth1", ""), ("eth2", "net%d", "")]
+    assert plan.steps.index(moves[0]) > plan.steps.index(only(plan, "spawn"))
+    with pytest.raises(Unsupported, match="netDevices"):
+        compile(with_own_user(spec), unprivileged(features), launch)
+
+    for namespace in spec["linux"]["namespaces"]:
+        if namespace["type"] == "network":
+            namespace["path"] = "/run/netns/x"
+    move = every(compile(spec, features, launch), "net_device")[0]
+    assert move.argument("path") == "/run/netns/x"
 
 
 def test_many_trees(spec: Any, features: Features, launch: Launch) -> None:

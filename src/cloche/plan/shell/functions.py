@@ -186,6 +186,27 @@ make_readonly() { # path
 }
 """
 
+FUNCTIONS["move_net_device"] = """\
+move_net_device() { # name, name there, network namespace
+    local addresses address words word target=${3#/proc/}
+    target=${target%/ns/net} # a pid, or else the path of a namespace that has a name
+    [[ $target != */* ]] || target=$3
+    addresses=$(ip -oneline address show dev "$1" scope global permanent)
+    ip link set dev "$1" netns "$target" name "$2"
+    while read -r -a words; do
+        ((${#words[@]})) || continue
+        # 2: eth0 inet ADDRESS/LENGTH [peer ...] [brd ...] scope global ...
+        address=()
+        for word in "${words[@]:3}"; do
+            [[ $word != scope ]] || break
+            address+=("$word")
+        done
+        nsenter --net="$3" ip address add "${address[@]}" dev "$2"
+    done <<<"$addresses"
+    nsenter --net="$3" ip link set dev "$2" up
+}
+"""
+
 FUNCTIONS["start_child"] = """\
 # Makes the child, PID 1 of a new pid namespace as the first to be made there, and ends as it does.
 # (unshare --fork would do, but ends with 1 when the child is killed by SIGKILL.)

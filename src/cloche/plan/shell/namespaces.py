@@ -167,5 +167,17 @@ def loopback_up(_a: Arguments, _: Facts) -> list[Piece]:
     ]
 
 
+def net_device(a: Arguments, _: Facts) -> list[Piece]:
+    """Move a network device, with ip(8)."""
+    name, inside = a.text("name"), a.text("inside")
+    if "%" in inside:
+        return [not_done(f"ip(8) doesn't tell under which name {name} arrives")]
+    place = word(a.text("path")) if a.text("path") else '"/proc/$pid/ns/net"'
+    return [
+        remark("by ip(8): nothing in util-linux moves an interface"),
+        here(f"move_net_device {words([name, inside])} {place}"),
+    ]
+
+
 def _options(kinds: int) -> list[str]:
     return [option for kind, option in _OPTIONS.items() if kinds & kind]

@@ -39,6 +39,7 @@ OPERATIONS: dict[str, Callable[[Arguments, Facts], list[Piece]]] = {
     "hostname": namespaces.hostname,
     "domainname": namespaces.domainname,
     "loopback_up": namespaces.loopback_up,
+    "net_device": namespaces.net_device,
     "propagation": root.propagation,
     "open_tree": root.open_tree,
     "idmap_tree": root.idmap_tree,
