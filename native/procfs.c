@@ -66,6 +66,15 @@ int keep_proc(struct run *run)
     return 0;
 }
 
+int open_own_proc(struct run *run, const char *path)
+{
+    if (open_proc(run))
+        return -1;
+    int file = sys_openat2(run->proc, path, O_RDONLY,
+                           RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS);
+    return file >= 0 ? file : fail(run, "openat2", path);
+}
+
 // Writes a value in one write(2). `path` is relative to /proc.
 static int write_proc(struct run *run, const char *path, const char *value)
 {

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cloche.kernel import mountinfo
 from tests.kernel.attacks.conftest import Treasure
 from tests.kernel.specs import Bundle
 
@@ -301,3 +302,56 @@ def test_content_that_is_swapped_meanwhile(
             swapper.kill()
     assert not any("treasure" in done.stdout.replace(str(treasure.path), "") for done in outputs)
     assert {done.code for done in outputs} <= {0, 1, 125}
+
+
+# --- entering the root without pivot_root ------------------------------------------------------
+
+
+@pytest.mark.parametrize("own_users", [False, True])
+def test_without_pivot(bundle: Bundle, own_users: bool) -> None:
+    """The root is the only one in sight, and nothing of the host's is mounted beneath it."""
+    if own_users:
+        bundle.own_users()
+    bundle.options = {"no_pivot": True}
+    bundle.mount("/tmp")
+    bundle.linux["maskedPaths"] = ["/proc/version"]
+    mounts = bundle.run("cat /proc/self/mountinfo")
+    assert mounts.failure is None, mounts.failure
+    paths = [mount.path for mount in mountinfo.parse(mounts.stdout)]
+    bundle.options = {}
+    pivoted = mountinfo.parse(bundle.run("cat /proc/self/mountinfo").stdout)
+    assert paths == [mount.path for mount in pivoted]
+    bundle.options = {"no_pivot": True}
+    done = bundle.run("cd /..; pwd; ls -d /../bin; wc -c < /proc/version")
+    assert done.stdout == "/\n/../bin\n0\n"
+
+
+ESCAPES = {
+    "chroot": "mkdir -p /tmp/x; chroot /tmp/x 2>/dev/null; cd /; ls /root /etc/passwd {host}",
+    "nsenter": "nsenter --mount=/proc/self/ns/mnt ls {host}",
+    "cwd": "ls /proc/1/cwd/{host} /proc/1/root/{host}",
+    "umount": "umount -l /; ls {host}; ls /..{host}",
+}
+
+
+@pytest.mark.parametrize("escape", ESCAPES)
+def test_escapes_without_pivot(bundle: Bundle, treasure: Treasure, escape: str) -> None:
+    """No path leads to the old root, not even with root's rights."""
+    bundle.options = {"no_pivot": True}
+    bundle.mount("/tmp")
+    bundle.capabilities("CAP_SYS_ADMIN", "CAP_SYS_CHROOT", "CAP_DAC_OVERRIDE", "CAP_SYS_PTRACE")
+    done = bundle.run(ESCAPES[escape].format(host=treasure.path) + "; true")
+    assert done.failure is None, done.failure
+    assert "file" not in done.stdout.replace("No such file", "")
+
+
+@pytest.mark.parametrize("no_pivot", [False, True])
+def test_masks_hold_in_a_user_namespace(bundle: Bundle, no_pivot: bool) -> None:
+    """A user namespace made in the container gets no procfs without the masks."""
+    bundle.options = {"no_pivot": no_pivot}
+    bundle.mount("/tmp")
+    bundle.linux["maskedPaths"] = ["/proc/version"]
+    done = bundle.run("unshare -U -r -m -p -f mount -t proc proc /tmp && echo mounted")
+    assert done.failure is None, done.failure
+    assert "mounted" not in done.stdout
+    assert "Operation not permitted" in done.stderr

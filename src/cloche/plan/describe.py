@@ -336,6 +336,7 @@ _CLAUSES: dict[str, Callable[[Arguments], str]] = {
     "readonly": lambda a: f"make {a.text('dest')} read-only",
     "sysctl": lambda a: f"set /proc/sys/{a.text('path')} to {a.text('value')}",
     "pivot_root": lambda a: "make the root the only one: pivot, and detach the host's",
+    "move_root": lambda a: "move the root onto the host's, enter it, and detach what lies beneath",
     "chdir": lambda a: f"enter {a.text('path')}",
     "keyring": lambda a: "join a new session keyring",
     "rlimit": _rlimit,

@@ -87,9 +87,12 @@ def enter(situation: Situation) -> list[Step]:
         steps.mask(path, why="tells of the host, or lets it be attacked")
         for path in linux.get("maskedPaths", [])
     ]
-    plan.append(
-        steps.pivot_root(why="unlike after a chroot, no path or file leads back to the host")
-    )
+    if situation.launch.no_pivot:
+        plan.append(steps.move_root(why="an initramfs can't be pivoted away from, only be covered"))
+    else:
+        plan.append(
+            steps.pivot_root(why="unlike after a chroot, no path or file leads back to the host")
+        )
     propagation = linux.get("rootfsPropagation", "")
     kind = _PROPAGATIONS.get(propagation.removeprefix("r"))
     if kind is not None:

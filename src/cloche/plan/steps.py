@@ -368,6 +368,7 @@ _MASK = _operation("mask", ROOT, "dest:s", "mount(2)")
 _READONLY = _operation("readonly", ROOT, "dest:s", "mount_setattr(2)")
 _SYSCTL = _operation("sysctl", ROOT, "path:s value:s", "sysctl(8)")
 _PIVOT_ROOT = _operation("pivot_root", ROOT, "", "pivot_root(2)")
+_MOVE_ROOT = _operation("move_root", ROOT, "", "switch_root(8)")
 _CHDIR = _operation("chdir", ROOT, "path:s create:i", "chdir(2)")
 
 
@@ -546,6 +547,14 @@ def sysctl(path: str, value: str, *, why: str) -> Step:
 def pivot_root(*, why: str) -> Step:
     """Make the opened root the root of the mount namespace and detach the old one."""
     return Step(_PIVOT_ROOT, CHILD, (), why)
+
+
+def move_root(*, why: str) -> Step:
+    """Move the opened root onto "/" and chroot into it, and detach what is mounted beneath.
+
+    For machines that run from their initramfs, where there is no way to pivot.
+    """
+    return Step(_MOVE_ROOT, CHILD, (), why)
 
 
 def chdir(path: str, *, create: bool, why: str) -> Step:

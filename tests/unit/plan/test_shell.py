@@ -230,6 +230,23 @@ class TestPlan:
         script = after_pivot(bound, root, caps, steps.no_new_privs(why=""))
         assert "setpriv(1) can't" in script
 
+    def test_moving_the_root(self) -> None:
+        """A script pivots where the launcher would move the root, and says so."""
+        script = text(steps.move_root(why=""), steps.chdir("/w", create=True, why=""))
+        assert "NOT DONE: a shell can't move its own root" in script
+        assert "bash -euc enter_root" in script
+
+    def test_network_device(self) -> None:
+        """A device moves by ip(8), to a process or to a namespace with a path."""
+        script = text(
+            steps.net_device("eth1", "eth9", why=""),
+            steps.net_device("eth2", "eth2", path="/run/netns/x", why=""),
+            steps.net_device("eth3", "net%d", why=""),
+        )
+        assert 'move_net_device eth1 eth9 "/proc/$pid/ns/net"' in script
+        assert "move_net_device eth2 eth2 /run/netns/x" in script
+        assert "NOT DONE: ip(8) doesn't tell" in script
+
     def test_mapped_owners(self) -> None:
         """The mapping is mount(8)'s to make, each slot's own however often it is filled."""
         script = text(

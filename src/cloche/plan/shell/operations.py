@@ -59,6 +59,7 @@ OPERATIONS: dict[str, Callable[[Arguments, Facts], list[Piece]]] = {
     "readonly": root.readonly,
     "sysctl": root.sysctl,
     "pivot_root": root.pivot_root,
+    "move_root": root.move_root,
     "chdir": process.chdir,
     "keyring": privileges.keyring,
     "rlimit": privileges.rlimit,

@@ -11,7 +11,16 @@ import stat
 
 from cloche.kernel import flags
 from cloche.plan.describe import Arguments, attribute_words, propagation_word
-from cloche.plan.shell.pieces import BEFORE_PIVOT, HELPED, PIVOT, Facts, Piece, here, remark
+from cloche.plan.shell.pieces import (
+    BEFORE_PIVOT,
+    HELPED,
+    PIVOT,
+    Facts,
+    Piece,
+    here,
+    not_done,
+    remark,
+)
 from cloche.plan.shell.quoting import word, words
 from cloche.plan.steps import BENEATH_CONTENT, BENEATH_MODE, BENEATH_OWNER, NO_SLOT
 
@@ -255,4 +264,12 @@ def pivot_root(_a: Arguments, _: Facts) -> list[Piece]:
                 '"${enter[@]}" --mount umount --lazy /',
             ),
         ),
+    ]
+
+
+def move_root(_a: Arguments, _: Facts) -> list[Piece]:
+    """Leave it out: chroot(1) is the child's own to do, and it would find no program afterwards."""
+    return [
+        not_done("a shell can't move its own root onto the host's and go on: its script pivots"),
+        *pivot_root(_a, _),
     ]
