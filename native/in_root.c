@@ -124,12 +124,68 @@ static int make_file_in_root(struct run *run, const char *path)
     return file >= 0 ? file : fail(run, "openat", path);
 }
 
+// Puts the target of a symbolic link in its place: the link's name is what stands in `path` before
+// `end`. Returns 0, or -1 with errno.
+static int put_target(int link, char path[PATH_MAX], size_t end)
+{
+    char target[PATH_MAX], rest[PATH_MAX];
+    ssize_t length = readlinkat(link, "", target, sizeof target);
+    if (length < 0)
+        return -1;
+    size_t start = end;
+    while (start > 0 && path[start - 1] != '/')
+        start--;
+    if (length > 0 && target[0] == '/')
+        start = 0;
+    strcpy(rest, path + end);
+    if (start + (size_t)length + strlen(rest) >= PATH_MAX) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    memcpy(path + start, target, (size_t)length);
+    strcpy(path + start + length, rest);
+    return 0;
+}
+
+// Replaces the first dangling symbolic link in a path by its target. Returns whether there was one,
+// or -1 with errno. What is found here only says what to look up next: should another container
+// swap links meanwhile, the result is another place in the root.
+static int follow_dangling(const struct run *run, char path[PATH_MAX])
+{
+    for (size_t end = strspn(path, "/"); path[end]; end += strspn(path + end, "/")) {
+        end += strcspn(path + end, "/");
+        char separator = path[end];
+        path[end] = '\0';
+        cleanup_fd int name = open_in_root(run, path, O_NOFOLLOW);
+        cleanup_fd int target = name < 0 ? -1 : open_in_root(run, path, 0);
+        int error = errno;
+        path[end] = separator;
+        if (name < 0)
+            return error == ENOENT ? 0 : -1;
+        if (target < 0)
+            return error == ENOENT && !put_target(name, path, end) ? 1 : -1;
+    }
+    return 0;
+}
+
 int open_mount_point(struct run *run, const char *path, bool directory)
 {
-    int place = open_in_root(run, path, 0);
-    if (place >= 0)
-        return place;
-    if (errno != ENOENT)
+    enum { MAX_LINKS = 40 }; // as the kernel's
+    char real[PATH_MAX];
+    if (copy_path(real, path))
         return fail(run, "openat2", path);
-    return directory ? open_directory_in_root(run, path) : make_file_in_root(run, path);
+    for (int links = 0; links <= MAX_LINKS; links++) {
+        int place = open_in_root(run, real, 0);
+        if (place >= 0)
+            return place;
+        if (errno != ENOENT)
+            return fail(run, "openat2", path);
+        int dangling = follow_dangling(run, real);
+        if (dangling < 0)
+            return fail(run, "openat2", path);
+        if (!dangling)
+            return directory ? open_directory_in_root(run, real) : make_file_in_root(run, real);
+    }
+    errno = ELOOP;
+    return fail(run, "openat2", path);
 }

@@ -10,7 +10,8 @@
 // - Magic links (/proc/PID/root, /proc/PID/fd/N, ...) are never followed: they jump to files,
 //   not to paths, and would leave the root (CVE-2024-21626).
 // - A dangling symbolic link in the way of something to be made is an error: what it points
-//   to isn't made in its stead.
+//   to isn't made in its stead. Only mount points are: images have an /etc/resolv.conf that points
+//   to what a service would write.
 #pragma once
 
 #include <limits.h>

@@ -90,6 +90,7 @@ struct run {
     sigset_t ignored; // which of the fatal signals it was started with as ignored (nohup)
     int signals; // HOST: a signalfd, -1 before spawn
     int interrupted; // HOST: the signal that ended the run before its container ran, or 0
+    uint64_t ahead; // CHILD: what its clock is ahead of HOST's, in a time namespace (modulo 2**64)
     bool supervised; // HOST: the container has run and ended
     struct undo *undo; // HOST: what to take back at the end, in the order it was made
     uint32_t undo_count;

@@ -29,7 +29,9 @@ int fail_because(struct run *run, const char *call, const char *path, const char
 
 // Records a failed fsconfig or fsmount, with what the file system has to say about it: reading
 // from a context returns its messages one by one, as "e text\n" (w, i: warning, information).
-static int fail_context(struct run *run, const char *call, int context, const char *path)
+// `otherwise` is what there is to say when it says nothing.
+static int fail_context(struct run *run, const char *call, int context, const char *path,
+                        const char *otherwise)
 {
     int error = errno;
     char message[VALUE_SIZE] = "", line[VALUE_SIZE];
@@ -41,7 +43,7 @@ static int fail_context(struct run *run, const char *call, int context, const ch
             strcpy(message, line + 2);
     }
     errno = error;
-    return fail_because(run, call, path, message);
+    return fail_because(run, call, path, *message ? message : otherwise);
 }
 
 static int set_option(struct run *run, int context, const char *option, struct layers *layers,
@@ -50,7 +52,7 @@ static int set_option(struct run *run, int context, const char *option, struct l
     const char *equals = strchr(option, '=');
     if (!equals) {
         if (sys_fsconfig(context, FSCONFIG_SET_FLAG, option, NULL))
-            return fail_context(run, "fsconfig", context, path);
+            return fail_context(run, "fsconfig", context, path, option);
         return 0;
     }
     char key[VALUE_SIZE] = "";
@@ -69,7 +71,7 @@ static int set_option(struct run *run, int context, const char *option, struct l
         return fail_because(run, "fsconfig", path, "a mount option of more than 255 bytes");
     }
     if (sys_fsconfig(context, FSCONFIG_SET_STRING, key, value))
-        return fail_context(run, "fsconfig", context, path);
+        return fail_context(run, "fsconfig", context, path, option);
     return 0;
 }
 
@@ -81,15 +83,30 @@ int make_filesystem(struct run *run, const struct filesystem *filesystem, const 
         return fail_because(run, "fsopen", path, filesystem->type);
     if (*filesystem->source &&
         sys_fsconfig(context, FSCONFIG_SET_STRING, "source", filesystem->source))
-        return fail_context(run, "fsconfig", context, path);
+        return fail_context(run, "fsconfig", context, path, "");
     for (char *const *option = filesystem->options; *option; option++) {
         if (set_option(run, context, *option, &layers, path))
             return -1;
     }
     if (sys_fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL))
-        return fail_context(run, "fsconfig", context, path);
+        return fail_context(run, "fsconfig", context, path, "");
     int mount = sys_fsmount(context, filesystem->attributes);
-    return mount >= 0 ? mount : fail_context(run, "fsmount", context, path);
+    return mount >= 0 ? mount : fail_context(run, "fsmount", context, path, "");
+}
+
+int reconfigure_filesystem(struct run *run, int mount, char *const *options, const char *path)
+{
+    cleanup_fd int context = sys_fspick(mount);
+    __attribute__((cleanup(layers_close))) struct layers layers = {.count = 0};
+    if (context < 0)
+        return fail(run, "fspick", path);
+    for (char *const *option = options; *option; option++) {
+        if (set_option(run, context, *option, &layers, path))
+            return -1;
+    }
+    if (sys_fsconfig(context, FSCONFIG_CMD_RECONFIGURE, NULL, NULL))
+        return fail_context(run, "fsconfig", context, path, "");
+    return 0;
 }
 
 int clone_mount(struct run *run, int fd, bool recursive, const char *path)
@@ -186,13 +203,63 @@ static int keep(struct run *run, int mount, long magic, int *place, const char *
     return *place >= 0 ? 0 : fail(run, "fcntl", dest);
 }
 
+static bool is_same_place(int one, int other)
+{
+    struct statx first, second;
+    const unsigned wanted = STATX_INO | STATX_MNT_ID;
+    return !statx(one, "", AT_EMPTY_PATH, wanted, &first) &&
+           !statx(other, "", AT_EMPTY_PATH, wanted, &second) &&
+           first.stx_mnt_id == second.stx_mnt_id && first.stx_ino == second.stx_ino;
+}
+
+// What is mounted at /proc must be a procfs, and in it only the files may be covered that
+// programs such as lxcfs write for a container: who believes what it reads there, as any runtime
+// that sets labels, would else be deceived (CVE-2019-16884). However the path leads there.
+static int check_proc(struct run *run, int mount, int place, const char *dest)
+{
+    static const char *const files[] = {
+        "cpuinfo",
+        "diskstats",
+        "loadavg",
+        "meminfo",
+        "slabinfo",
+        "stat",
+        "swaps",
+        "uptime",
+        "sys/crypto/fips_enabled",
+        "sys/kernel/ns_last_pid",
+    };
+    struct statfs filesystem;
+    cleanup_fd int proc = open_in_root(run, "/proc", 0);
+    if (proc < 0)
+        return 0;
+    if (is_same_place(place, proc)) {
+        if (fstatfs(mount, &filesystem) == 0 && filesystem.f_type == PROC_SUPER_MAGIC)
+            return 0;
+        errno = EPERM;
+        return fail_because(run, "move_mount", dest, "only a procfs can be mounted there");
+    }
+    struct statx inside, root;
+    if (run->mounted_proc < 0 || statx(place, "", AT_EMPTY_PATH, STATX_MNT_ID, &inside) ||
+        statx(run->mounted_proc, "", AT_EMPTY_PATH, STATX_MNT_ID, &root) ||
+        inside.stx_mnt_id != root.stx_mnt_id)
+        return 0;
+    for (unsigned i = 0; i < sizeof files / sizeof *files; i++) {
+        cleanup_fd int file = sys_openat2(run->mounted_proc, files[i], O_PATH, RESOLVE_BENEATH);
+        if (file >= 0 && is_same_place(place, file))
+            return 0;
+    }
+    errno = EPERM;
+    return fail_because(run, "move_mount", dest, "it would hide a part of /proc");
+}
+
 int attach_in_root(struct run *run, int mount, const char *dest)
 {
     struct stat status;
     if (fstat(mount, &status))
         return fail(run, "fstat", dest);
     cleanup_fd int place = open_mount_point(run, dest, S_ISDIR(status.st_mode));
-    if (place < 0 || attach(run, mount, place, dest))
+    if (place < 0 || check_proc(run, mount, place, dest) || attach(run, mount, place, dest))
         return -1;
     if (is_path(dest, "proc"))
         return keep(run, mount, PROC_SUPER_MAGIC, &run->mounted_proc, dest);

@@ -21,6 +21,9 @@ struct filesystem {
 // Makes a detached mount of a new file system.
 int make_filesystem(struct run *run, const struct filesystem *filesystem, const char *path);
 
+// Changes options of the file system that is mounted there.
+int reconfigure_filesystem(struct run *run, int mount, char *const *options, const char *path);
+
 // Makes a detached copy of the mount(s) that a file descriptor lies on, with it as the root.
 int clone_mount(struct run *run, int fd, bool recursive, const char *path);
 

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <linux/magic.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -65,6 +66,15 @@ int keep_proc(struct run *run)
     return 0;
 }
 
+int open_own_proc(struct run *run, const char *path)
+{
+    if (open_proc(run))
+        return -1;
+    int file = sys_openat2(run->proc, path, O_RDONLY,
+                           RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS);
+    return file >= 0 ? file : fail(run, "openat2", path);
+}
+
 // Writes a value in one write(2). `path` is relative to /proc.
 static int write_proc(struct run *run, const char *path, const char *value)
 {
@@ -95,6 +105,14 @@ int step_oom_score_adj(struct run *run, const struct step *step)
     text_add(&text, score < 0 ? "-" : "");
     text_add_number(&text, score < 0 ? -(uint64_t)score : (uint64_t)score);
     return write_proc(run, "self/oom_score_adj", value);
+}
+
+int step_time_namespace(struct run *run, const struct step *step)
+{
+    const char *offsets = string_argument(step, 0);
+    if (unshare(CLONE_NEWTIME) < 0)
+        return fail(run, "unshare", NULL);
+    return *offsets ? write_proc(run, "self/timens_offsets", offsets) : 0;
 }
 
 int step_lsm_label(struct run *run, const struct step *step)

@@ -11,6 +11,7 @@
 #include "baton.h"
 #include "interrupt.h"
 #include "steps.h"
+#include "syscalls.h"
 #include "text.h"
 
 #define FUNCTION(upper, name, signature, slots) step_##name,
@@ -73,13 +74,17 @@ int fill_slot(struct run *run, int64_t slot, int fd)
 // unless it is root: they belong to root then.
 static bool writes_own_proc(enum operation operation)
 {
-    return operation == OP_OOM_SCORE_ADJ || operation == OP_LSM_LABEL;
+    return operation == OP_OOM_SCORE_ADJ || operation == OP_LSM_LABEL ||
+           operation == OP_TIME_NAMESPACE;
 }
 
 static bool joins(const struct plan *plan)
 {
     for (uint32_t i = 0; i < plan->step_count; i++) {
         enum operation operation = plan->steps[i].operation;
+        // Who shares the clocks sees no more of us for it.
+        if (operation == OP_JOIN_NAMESPACE && number_argument(&plan->steps[i], 0) == CLONE_NEWTIME)
+            continue;
         if (operation == OP_JOIN_NAMESPACE || operation == OP_JOIN_PROCESS ||
             operation == OP_OPEN_NAMESPACE || operation == OP_JOIN)
             return true;
@@ -113,10 +118,10 @@ static int run_step(struct run *run, const struct step *step)
     run->records->failure.step = step->index;
     run->records->failure.stage = step->stage;
     if (timed)
-        run->records->steps[step->index].begun = now();
+        run->records->steps[step->index].begun = now() - run->ahead;
     int result = carry_out(run, step);
     if (timed && run->stage == step->stage) // not again by the child, after spawn
-        run->records->steps[step->index].ended = now();
+        run->records->steps[step->index].ended = now() - run->ahead;
     return result;
 }
 

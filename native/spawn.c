@@ -32,9 +32,14 @@ int setns(int fd, int kind);
 
 pid_t fork_process(void)
 {
+    return fork_process_in(0);
+}
+
+pid_t fork_process_in(unsigned long kinds)
+{
     // Not clone3: seccomp can't look into its arguments, so that filters such as the default one
     // answer it with ENOSYS, and init forks behind the container's filter.
-    return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+    return (pid_t)syscall(SYS_clone, kinds | SIGCHLD, 0, 0, 0, 0);
 }
 
 int wait_for(pid_t pid)

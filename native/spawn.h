@@ -8,6 +8,9 @@
 // Makes a process as fork(2) does. Returns its pid, 0 in the process itself, or -1.
 pid_t fork_process(void);
 
+// The same, in new namespaces (CLONE_NEW*).
+pid_t fork_process_in(unsigned long kinds);
+
 // Waits for the end of a child of HOST's own that isn't the container, by pid. Returns the
 // status as of waitpid(2), or -1.
 int wait_for(pid_t pid);

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "copy_up.h"
 #include "in_root.h"
 #include "mounts.h"
 #include "steps.h"
@@ -20,15 +21,23 @@ int step_open_tree(struct run *run, const struct step *step)
 
 int step_mount(struct run *run, const struct step *step)
 {
-    const struct filesystem filesystem = {
+    struct filesystem filesystem = {
         .type = string_argument(step, 0),
         .source = string_argument(step, 1),
         .options = vector_argument(step, 2),
         .attributes = (unsigned)number_argument(step, 3),
     };
     const char *dest = string_argument(step, 4);
+    unsigned beneath = (unsigned)number_argument(step, 6);
+    unsigned readonly = beneath ? filesystem.attributes & MOUNT_ATTR_RDONLY : 0;
+    filesystem.attributes &= ~readonly; // until it has been filled
     cleanup_fd int mount = make_filesystem(run, &filesystem, dest);
-    if (mount < 0 || attach_in_root(run, mount, dest))
+    if (mount < 0)
+        return -1;
+    cleanup_fd int covered = beneath ? open_in_root(run, dest, O_DIRECTORY) : -1;
+    if ((covered >= 0 && take_over(run, mount, covered, beneath, dest)) ||
+        set_mount_attributes(run, mount, readonly, 0, false, dest) ||
+        attach_in_root(run, mount, dest))
         return -1;
     return set_mount_propagation(run, mount, (uint64_t)number_argument(step, 5), dest);
 }
@@ -75,9 +84,20 @@ int step_mount_attributes(struct run *run, const struct step *step)
     cleanup_fd int mount = open_in_root(run, dest, 0);
     if (mount < 0)
         return fail(run, "openat2", dest);
-    return set_mount_attributes(run, mount, (uint64_t)number_argument(step, 1),
-                                (uint64_t)number_argument(step, 2), number_argument(step, 3) != 0,
-                                dest);
+    if (set_mount_attributes(run, mount, (uint64_t)number_argument(step, 1),
+                             (uint64_t)number_argument(step, 2), number_argument(step, 3) != 0,
+                             dest))
+        return -1;
+    return set_mount_propagation(run, mount, (uint64_t)number_argument(step, 4), dest);
+}
+
+int step_reconfigure(struct run *run, const struct step *step)
+{
+    const char *dest = string_argument(step, 0);
+    cleanup_fd int mount = open_in_root(run, dest, 0);
+    if (mount < 0)
+        return fail(run, "openat2", dest);
+    return reconfigure_filesystem(run, mount, vector_argument(step, 1), dest);
 }
 
 int step_mount_on_host(struct run *run, const struct step *step)

@@ -19,6 +19,12 @@
 #ifndef AT_RECURSIVE
 #define AT_RECURSIVE 0x8000
 #endif
+#ifndef CLONE_NEWTIME
+#define CLONE_NEWTIME 0x00000080
+#endif
+#ifndef UMOUNT_NOFOLLOW
+#define UMOUNT_NOFOLLOW 8
+#endif
 #ifndef MNT_DETACH
 #define MNT_DETACH 2
 #endif
@@ -49,6 +55,11 @@ static inline int sys_move_mount(int from, int to)
 static inline int sys_fsopen(const char *fstype)
 {
     return (int)syscall(SYS_fsopen, fstype, FSOPEN_CLOEXEC);
+}
+
+static inline int sys_fspick(int mount)
+{
+    return (int)syscall(SYS_fspick, mount, "", FSPICK_CLOEXEC | FSPICK_EMPTY_PATH);
 }
 
 static inline int sys_fsconfig(int context, unsigned command, const char *key, const char *value)

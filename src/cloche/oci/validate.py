@@ -32,6 +32,9 @@ RLIMITS = frozenset(
 MAPPINGS = 340
 """The most lines that the kernel takes for a uid or gid map: user_namespaces(7)."""
 
+NAME_LENGTH = 64
+"""The most bytes of a host or domain name: uts_namespaces(7), ``__NEW_UTS_LEN``."""
+
 _NO_RESCTRL_GROUPS = ("", ".", "..", "info", "mon_groups", "mon_data")
 _CPU_LIST_LETTERS = frozenset("0123456789,- ")
 
@@ -175,6 +178,14 @@ def _namespaces(spec: Spec) -> None:
             hint = f'add {{"type": "{kind}"}} to /linux/namespaces'
             raise InvalidSpec(pointer, f"needs a {kind} namespace of the container", hint=hint)
 
+    for field, name in (
+        ("hostname", spec.get("hostname", "")),
+        ("domainname", spec.get("domainname", "")),
+    ):
+        if len(name.encode("utf-8", "surrogateescape")) > NAME_LENGTH:
+            raise InvalidSpec(
+                f"/{field}", f"has more than the {NAME_LENGTH} bytes that the kernel takes"
+            )
     require("uts", spec.get("hostname"), "/hostname")
     require("uts", spec.get("domainname"), "/domainname")
     require("mount", spec.get("mounts"), "/mounts")
@@ -191,6 +202,8 @@ def _namespaces(spec: Spec) -> None:
         if paths.get("user") == "" and not mappings:
             raise InvalidSpec(f"/linux/{field}", "a new user namespace needs one")
         _mappings(mappings, f"/linux/{field}")
+    if paths.get("time") and linux.get("timeOffsets"):
+        raise InvalidSpec("/linux/timeOffsets", "can't be set in a time namespace that is joined")
     for name in linux.get("sysctl", {}):
         pointer = child("/linux/sysctl", name)
         if name == "kernel.hostname" and spec.get("hostname"):
@@ -240,11 +253,9 @@ def _linux(linux: Linux) -> None:
         for number in ("major", "minor"):
             if device["type"] != "p" and number not in device:
                 raise InvalidSpec(f"{pointer}/{number}", "is missing, and a device needs one")
-    for name, device_name in linux.get("netDevices", {}).items():
-        for text in (name, device_name.get("name", name)):
-            if not _is_interface_name(text):
-                pointer = child("/linux/netDevices", name)
-                raise InvalidSpec(pointer, f"{text!r} can't be the name of a network device")
+    _net_devices(linux)
+    if linux.get("personality", {}).get("flags"):
+        raise InvalidSpec("/linux/personality/flags", "no flags are defined for a personality")
     _resources(linux)
     if "seccomp" in linux:
         _seccomp(linux["seccomp"])
@@ -271,6 +282,14 @@ def _resctrl(rdt: IntelRdt) -> None:
     group = rdt.get("closID", "/")
     if group != "/" and (group in _NO_RESCTRL_GROUPS or "/" in group):
         raise InvalidSpec(f"{pointer}/closID", f"{group!r} can't be the name of a group")
+
+
+def _net_devices(linux: Linux) -> None:
+    for name, device in linux.get("netDevices", {}).items():
+        for text in (name, device.get("name", name)):
+            if not _is_interface_name(text):
+                pointer = child("/linux/netDevices", name)
+                raise InvalidSpec(pointer, f"{text!r} can't be the name of a network device")
 
 
 def _is_interface_name(name: str) -> bool:

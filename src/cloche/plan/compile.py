@@ -3,8 +3,8 @@
 Pure: what the host can do comes in as Features, what the caller wants beside the spec as Launch;
 nothing is read, nothing is changed.  The order of a plan::
 
-    HOST    directory and files of the container, its cgroups and limits, trees of the host
-            spawn (clone3) . id maps
+    HOST    directory and files of the container, its cgroups and limits
+            spawn (clone3) . id maps . trees of the host
     CHILD       cgroups of v1 . namespaces . mounts . devices . names . pivot_root . limits
                 session . streams . capabilities . user . filters . exec
     HOST    supervise, or leave a container that other commands manage
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import os
 
-from cloche.errors import Unsupported
 from cloche.plan import (
     cgroups,
     devices,
@@ -28,6 +27,7 @@ from cloche.plan import (
     process,
     root,
     steps,
+    trees,
 )
 from cloche.plan.launch import Launch
 from cloche.plan.situation import Situation, situation
@@ -42,12 +42,6 @@ _CGROUP_SLOT = 0
 _USER_SLOT = 1
 _GATE_SLOT = 2
 
-_UNSUPPORTED = (
-    "linux.mountLabel",
-    "linux.netDevices",
-    "linux.timeOffsets",
-)
-
 
 def compile(spec: Spec, features: Features, launch: Launch) -> Plan:
     """Return the plan that builds the container a spec describes.
@@ -55,10 +49,9 @@ def compile(spec: Spec, features: Features, launch: Launch) -> Plan:
     The spec must have passed ``cloche.oci.validate`` or come from this program.  Raises
     InvalidSpec, Unsupported or ControllerUnavailable for what can't be done.
     """
-    _refuse_unsupported(spec)
     facts = situation(spec, features, launch)
     group = cgroups.placement(facts)
-    trees, slots = root.host_trees(facts)
+    host = trees.trees(facts)
     plan = _directory(facts)
     plan += mounts.missing_sources(facts)
     plan += overlay.mount_point(facts)
@@ -66,7 +59,6 @@ def compile(spec: Spec, features: Features, launch: Launch) -> Plan:
     shares, joined_shares = _shares(facts)
     plan += shares
     plan.append(process.streams(facts))
-    plan += trees
     plan += namespaces.before_spawn(facts, _USER_SLOT)
     plan.append(
         namespaces.spawn(
@@ -74,11 +66,13 @@ def compile(spec: Spec, features: Features, launch: Launch) -> Plan:
         )
     )
     plan += namespaces.id_maps(facts)
+    plan += namespaces.net_devices(facts)
     plan += overlay.host_trees(facts)
     plan += joined_shares
+    plan += host.first()
     plan += cgroups.join(group)  # as long as the child's ids are the launcher's
     plan += namespaces.inside(facts)
-    plan += root.build(facts, slots)
+    plan += root.build(facts, host)
     plan += devices.devices(facts)
     plan += namespaces.names_and_network(facts)
     plan += hooks.before_entering(facts)
@@ -156,13 +150,3 @@ def _mode(facts: Situation) -> int:
         return 0o700
     root = next((entry["hostID"] for entry in facts.uid_mappings), None)
     return 0o700 if root == facts.features.uid else 0o711
-
-
-def _refuse_unsupported(spec: Spec) -> None:
-    for path in _UNSUPPORTED:
-        value: object = spec
-        for name in path.split("."):
-            value = value.get(name) if isinstance(value, dict) else None
-        if value:
-            pointer = path.replace(".", "/")
-            raise Unsupported(f"config.json: /{pointer}: isn't supported yet")

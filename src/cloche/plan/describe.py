@@ -8,7 +8,17 @@ from __future__ import annotations
 import stat
 
 from cloche.kernel import capabilities, flags, scheduling
-from cloche.plan.steps import HOST, NO_SLOT, STDIO_INHERIT, STDIO_NULL, STDIO_PIPE, Step
+from cloche.plan.steps import (
+    BENEATH_CONTENT,
+    BENEATH_MODE,
+    BENEATH_OWNER,
+    HOST,
+    NO_SLOT,
+    STDIO_INHERIT,
+    STDIO_NULL,
+    STDIO_PIPE,
+    Step,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,10 +103,17 @@ def _in_brackets(words: list[str]) -> str:
     return f" ({', '.join(words)})" if words else ""
 
 
+_BENEATH_WORDS = ((BENEATH_MODE, "mode"), (BENEATH_OWNER, "owner"), (BENEATH_CONTENT, "content"))
+
+
 def _mount(a: Arguments) -> str:
     words = attribute_words(a.number("attributes")) + list(a.words("options"))
     where = a.text("path") if a.step.operation.name == "mount_on_host" else a.text("dest")
-    return f"mount a new {a.text('fstype')} at {where}{_in_brackets(words)}"
+    clause = f"mount a new {a.text('fstype')} at {where}{_in_brackets(words)}"
+    if a.step.operation.name != "mount":
+        return clause
+    taken = [word for bit, word in _BENEATH_WORDS if a.number("beneath") & bit]
+    return f"{clause} with {' and '.join(taken)} of the directory beneath" if taken else clause
 
 
 def _bind(a: Arguments) -> str:
@@ -111,6 +128,7 @@ def _bind(a: Arguments) -> str:
 def _attributes(a: Arguments) -> str:
     words = [f"+{word}" for word in attribute_words(a.number("set"))]
     words += [f"-{word}" for word in attribute_words(a.number("clear"))]
+    words += [propagation_word(a.number("propagation"))] if a.number("propagation") else []
     beneath = " and all mounts beneath" if a.number("recursive") else ""
     return f"change the mount at {a.text('dest')}{beneath}{_in_brackets(words)}"
 
@@ -233,6 +251,20 @@ def _mapping(a: Arguments) -> str:
     return f"map {ids} ids: {'; '.join(lines)}"
 
 
+def _time_namespace(a: Arguments) -> str:
+    offsets = [
+        f"{clock} {int(seconds) + int(nanoseconds) / 1e9:+g} s"
+        for clock, seconds, nanoseconds in (line.split() for line in a.text("offsets").splitlines())
+    ]
+    return f"make a new time namespace{_in_brackets(offsets)}"
+
+
+def _idmap_tree(a: Arguments) -> str:
+    whole = " with all mounts beneath" if a.number("recursive") else ""
+    ids = "the container's" if not a.text("uids") else "those of its own mappings"
+    return f"clone {a.text('source')}{whole}, its owners mapped to {ids}"
+
+
 def _open_root(a: Arguments) -> str:
     bound = ", bound onto itself" if a.number("clone") else ""
     return f"open {a.text('path')} as the root{bound}"
@@ -271,6 +303,7 @@ _CLAUSES: dict[str, Callable[[Arguments], str]] = {
     "join_namespace": lambda a: f"join the {kinds(a.number('kind'))} namespace {a.text('path')}",
     "join_process": lambda a: f"join process {a.number('pid')} in {kinds(a.number('kinds'))}",
     "spawn": _spawn,
+    "time_namespace": _time_namespace,
     "unshare": lambda a: f"make a new {kinds(a.number('kinds'))} namespace",
     "deny_setgroups": lambda a: "forbid setgroups in the user namespace",
     "id_map": _mapping,
@@ -280,9 +313,12 @@ _CLAUSES: dict[str, Callable[[Arguments], str]] = {
     "hostname": lambda a: f"set the hostname to {a.text('name')}",
     "domainname": lambda a: f"set the domain name to {a.text('name')}",
     "loopback_up": lambda a: "bring up the loopback interface",
+    "net_device": lambda a: (
+        f"move the network device {a.text('name')} to the container as {a.text('inside')}"
+    ),
     "propagation": lambda a: f"make every mount {propagation_word(a.number('flags'))}",
     "open_tree": lambda a: f"take a clone of the mount {a.text('source')}",
-    "idmap_tree": lambda a: f"clone {a.text('source')} with its owners mapped to the container's",
+    "idmap_tree": _idmap_tree,
     "attach_tree": lambda a: f"attach the clone at {a.text('path')}",
     "mount_on_host": _mount,
     "make_dir_on_mount": lambda a: f"make the directory {a.text('path')}",
@@ -290,6 +326,9 @@ _CLAUSES: dict[str, Callable[[Arguments], str]] = {
     "mount": _mount,
     "bind": _bind,
     "mount_attributes": _attributes,
+    "reconfigure": lambda a: (
+        f"change the file system at {a.text('dest')}{_in_brackets(list(a.words('options')))}"
+    ),
     "make_dir_in_root": lambda a: f"make the directory {a.text('dest')}",
     "make_link_in_root": lambda a: f"make the link {a.text('dest')} to {a.text('target')}",
     "make_node": _node,
@@ -298,6 +337,7 @@ _CLAUSES: dict[str, Callable[[Arguments], str]] = {
     "readonly": lambda a: f"make {a.text('dest')} read-only",
     "sysctl": lambda a: f"set /proc/sys/{a.text('path')} to {a.text('value')}",
     "pivot_root": lambda a: "make the root the only one: pivot, and detach the host's",
+    "move_root": lambda a: "move the root onto the host's, enter it, and detach what lies beneath",
     "chdir": lambda a: f"enter {a.text('path')}",
     "keyring": lambda a: "join a new session keyring",
     "rlimit": _rlimit,

@@ -60,6 +60,11 @@ class Launch(Record):
     no_new_keyring: bool = False
     """Leave the process in the session keyring of its starter."""
 
+    no_pivot: bool = False
+    """Enter the root without pivot_root, as on a machine that runs from its initramfs.
+
+    What has CAP_SYS_ADMIN in the container can then get back to the host's root.
+    """
     lifecycle: Lifecycle | None = None
     """None: the container lives and dies with its launcher, and no other command knows it."""
 

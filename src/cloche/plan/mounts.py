@@ -10,7 +10,7 @@ host's own is bound instead, recursively, so that nothing that is mounted over i
 
 from __future__ import annotations
 
-from cloche.errors import InvalidSpec, Unsupported
+from cloche.errors import InvalidSpec
 from cloche.kernel import flags
 from cloche.plan import cgroups, overlay, steps
 from cloche.plan.situation import Situation
@@ -19,7 +19,9 @@ from cloche.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cloche.oci.spec import Mount
+    from collections.abc import Sequence
+
+    from cloche.oci.spec import IDMapping, Mount
 
 _HOST_COPIES = {
     "proc": (flags.CLONE_NEWPID, "/proc"),
@@ -34,10 +36,20 @@ _WHY = {
     "tmpfs": "writable, in memory, gone with the container",
     "overlay": "the directory is only read; what is written lies on top",
 }
-_HANDLED_ACTIONS = frozenset({"remount"})
+_DEFAULTS = frozenset({"async", "nomand", "nolazytime"})
+"""What a superblock is when nobody asks for anything."""
 CREATE_OPTION = "x-cloche.create"
 """Option of a bind: the source is a directory of the host that is made if it is missing."""
 _OWN_OVERLAY_OPTIONS = (overlay.SCRATCH_OPTION, "lowerdir=")
+
+
+class IdMap(Record):
+    """How the owners of a mount are mapped."""
+
+    recursive: bool
+    uids: str
+    """Lines ``inside outside count``; empty for the map of the container's user namespace."""
+    gids: str
 
 
 class Parsed(Record):
@@ -45,8 +57,14 @@ class Parsed(Record):
 
     is_bind: bool
     recursive: bool
-    propagation: int
+    propagation: tuple[int, ...]
     flags: flags.MountFlags
+    idmap: IdMap | None
+
+
+def destination(mount: Mount) -> str:
+    """Return where a mount goes; relative destinations are relative to "/" (config.md)."""
+    return "/" + mount["destination"].lstrip("/")
 
 
 def parse(mount: Mount, situation: Situation, index: int) -> Parsed:
@@ -56,21 +74,17 @@ def parse(mount: Mount, situation: Situation, index: int) -> Parsed:
     """
     parsed = flags.mount_flags(mount.get("options", ()))
     pointer = f"/mounts/{index}/options"
-    for action in sorted(parsed.actions - _HANDLED_ACTIONS):
-        raise Unsupported(f"config.json: {pointer}: {action} isn't supported yet")
-    if mount.get("uidMappings") or mount.get("gidMappings"):
-        raise Unsupported(f"config.json: /mounts/{index}: id-mapped mounts aren't supported yet")
-    if len(parsed.propagation) > 1:
-        raise InvalidSpec(pointer, "more than one propagation is asked for")
+    if "tmpcopyup" in parsed.actions and mount.get("type") != "tmpfs":
+        raise InvalidSpec(pointer, "only a tmpfs takes over what is beneath it (tmpcopyup)")
     is_bind = bool(parsed.bind) or mount.get("type") == "bind"
     source = mount.get("source", "")
     if is_bind and not source.startswith("/"):
         raise InvalidSpec(f"/mounts/{index}/source", f"not an absolute path: {source!r}")
-    if is_bind and "remount" not in parsed.actions:
+    if is_bind:
         for option in parsed.data:
-            if option != CREATE_OPTION:
+            if option != CREATE_OPTION and option not in _DEFAULTS:
                 raise InvalidSpec(pointer, f"a bind mount has no option {option!r}")
-    if situation.devices_are_open and not _is_in_dev(mount["destination"]):
+    if situation.devices_are_open and not _is_in_dev(destination(mount)):
         parsed = parsed._replace(set=parsed.set | flags.MOUNT_ATTR_NODEV)
         if is_bind:  # with what is mounted beneath the source
             wanted = parsed.set_recursive | flags.MOUNT_ATTR_NODEV
@@ -78,8 +92,24 @@ def parse(mount: Mount, situation: Situation, index: int) -> Parsed:
     return Parsed(
         is_bind,
         bool(parsed.bind & flags.MS_REC),
-        parsed.propagation[0] if parsed.propagation else 0,
+        parsed.propagation,
         parsed,
+        _idmap(mount, parsed.actions, is_bind, index),
+    )
+
+
+def _idmap(mount: Mount, actions: frozenset[str], is_bind: bool, index: int) -> IdMap | None:
+    uids, gids = mount.get("uidMappings", []), mount.get("gidMappings", [])
+    if not (uids or gids or actions & {"idmap", "ridmap"}):
+        return None
+    if not is_bind or "remount" in actions:
+        raise InvalidSpec(f"/mounts/{index}", "only a new bind mount can have its owners mapped")
+    return IdMap("ridmap" in actions, _lines(uids), _lines(gids))
+
+
+def _lines(mappings: Sequence[IDMapping]) -> str:
+    return "".join(
+        f"{mapping['containerID']} {mapping['hostID']} {mapping['size']}\n" for mapping in mappings
     )
 
 
@@ -102,18 +132,19 @@ def mount_steps(mount: Mount, situation: Situation, index: int, slot: int | None
     """Return the steps of one mount; ``slot`` holds its tree if the host has opened it."""
     parsed = parse(mount, situation, index)
     kind = mount.get("type", "")
-    dest = mount["destination"]
+    dest = destination(mount)
     if "remount" in parsed.flags.actions:
-        return _attributes(dest, parsed, "the options of a mount that is there already")
+        return _remount(dest, parsed)
     if parsed.is_bind:
         source = mount["source"]
-        return [_bind(source, dest, parsed, slot, f"the host's {source} is shown in the container")]
+        why = f"the host's {source} is shown in the container"
+        return _bind(source, dest, parsed, slot, situation, why)
     if kind in _HOST_COPIES and situation.in_user_namespace:
         namespace, source = _HOST_COPIES[kind]
         if not situation.makes(namespace):
             whole = _with_all_beneath(parsed)
             why = f"a new {kind} needs a namespace of its own; the host's is shown instead"
-            return [_bind(source, dest, whole, slot, why)]
+            return _bind(source, dest, whole, slot, situation, why)
     if kind in ("cgroup", "cgroup2"):
         return cgroups.mount_steps(situation, dest, parsed.flags.set, index)
     if not kind:
@@ -123,7 +154,8 @@ def mount_steps(mount: Mount, situation: Situation, index: int, slot: int | None
 
 def _new(mount: Mount, parsed: Parsed, situation: Situation, index: int) -> list[Step]:
     kind = mount["type"]
-    dest = mount["destination"]
+    source = mount.get("source", kind)
+    dest = destination(mount)
     options = tuple(option for option in parsed.flags.data if _is_kept(option, kind, situation))
     if kind == "overlay" and overlay.SCRATCH_OPTION in options:
         options = (
@@ -131,20 +163,46 @@ def _new(mount: Mount, parsed: Parsed, situation: Situation, index: int) -> list
             *(option for option in options if not option.startswith(_OWN_OVERLAY_OPTIONS)),
             *overlay.writable(situation, overlay.number(situation, index)),
         )
-    plan = [
+    options += _label(kind, situation)
+    # Nothing is beneath a new mount, so that what counts for all beneath counts for it alone.
+    attributes = parsed.flags.set_recursive & ~parsed.flags.clear | parsed.flags.set
+    if attributes & flags.MOUNT_ATTR_RDONLY and source.startswith("/"):
+        # On a device that isn't to be written, the file system must not even replay its journal.
+        options = ("ro", *options)
+    first, *others = parsed.propagation or (0,)
+    why = _WHY.get(kind, "a file system of its own")
+    return [
         steps.mount(
             kind,
-            mount.get("source", kind),
+            source,
             options,
-            parsed.flags.set,
+            attributes,
             dest,
-            propagation=parsed.propagation,
-            why=_WHY.get(kind, "a file system of its own"),
-        )
+            propagation=first,
+            beneath=_beneath(parsed, options) if kind == "tmpfs" else 0,
+            why=why,
+        ),
+        *_propagations(dest, others),
     ]
-    if parsed.flags.set_recursive or parsed.flags.clear_recursive:
-        plan += _attributes(dest, parsed, "the options that count for all mounts beneath too")
-    return plan
+
+
+def _label(kind: str, situation: Situation) -> tuple[str, ...]:
+    """Return the option that gives all files of a new file system the label of the spec.
+
+    Those of proc, sysfs and mqueue are labelled by the kernel, and shared with others.
+    """
+    label = situation.spec.get("linux", {}).get("mountLabel", "")
+    return (f"context={label}",) if label and kind not in _HOST_COPIES else ()
+
+
+def _beneath(parsed: Parsed, options: tuple[str, ...]) -> int:
+    """Return what a tmpfs takes over from its mount point: what its options don't say."""
+    given = {option.partition("=")[0] for option in options}
+    taken = 0 if "mode" in given else steps.BENEATH_MODE
+    if "tmpcopyup" in parsed.flags.actions:
+        taken |= steps.BENEATH_CONTENT
+        taken |= 0 if given & {"uid", "gid"} else steps.BENEATH_OWNER
+    return taken
 
 
 def _is_kept(option: str, kind: str, situation: Situation) -> bool:
@@ -155,19 +213,32 @@ def _is_kept(option: str, kind: str, situation: Situation) -> bool:
     return not gid.isdecimal() or situation.maps_gid(int(gid))
 
 
-def _bind(source: str, dest: str, parsed: Parsed, slot: int | None, why: str) -> Step:
-    return steps.bind(
-        source,
-        dest,
-        slot=NO_SLOT if slot is None else slot,
-        recursive=parsed.recursive,
-        set=parsed.flags.set,
-        clear=parsed.flags.clear,
-        set_recursive=parsed.flags.set_recursive,
-        clear_recursive=parsed.flags.clear_recursive,
-        propagation=parsed.propagation,
-        why=why,
-    )
+def _bind(
+    source: str, dest: str, parsed: Parsed, slot: int | None, situation: Situation, why: str
+) -> list[Step]:
+    # A clone of the child's own is connected as all its mounts are, one of the host's isn't.
+    inherits = slot is not None and situation.propagation & flags.MS_SLAVE
+    first, *others = parsed.propagation or (situation.propagation if inherits else 0,)
+    return [
+        steps.bind(
+            source,
+            dest,
+            slot=NO_SLOT if slot is None else slot,
+            recursive=parsed.recursive,
+            set=parsed.flags.set,
+            clear=parsed.flags.clear,
+            set_recursive=parsed.flags.set_recursive,
+            clear_recursive=parsed.flags.clear_recursive,
+            propagation=first,
+            why=why,
+        ),
+        *_propagations(dest, others),
+    ]
+
+
+def _propagations(dest: str, kinds: Sequence[int]) -> list[Step]:
+    why = "one after the other: a slave that is shared passes on what it receives"
+    return [steps.mount_attributes(dest, propagation=kind, why=why) for kind in kinds]
 
 
 def _with_all_beneath(parsed: Parsed) -> Parsed:
@@ -179,20 +250,26 @@ def _with_all_beneath(parsed: Parsed) -> Parsed:
     return parsed._replace(recursive=True, flags=parsed.flags._replace(set_recursive=wanted))
 
 
-def _attributes(dest: str, parsed: Parsed, why: str) -> list[Step]:
-    plan = []
-    if parsed.flags.set or parsed.flags.clear:
-        plan.append(
-            steps.mount_attributes(dest, set=parsed.flags.set, clear=parsed.flags.clear, why=why)
-        )
-    if parsed.flags.set_recursive or parsed.flags.clear_recursive:
+def _remount(dest: str, parsed: Parsed) -> list[Step]:
+    """Change a mount that is there, of a file system that others may have mounted too.
+
+    Read-only and the like become attributes of the mount: the superblock of a sysfs is that of all
+    who share its network namespace.
+    """
+    why = "the options of a mount that is there already"
+    own = () if parsed.is_bind else parsed.flags.data
+    plan = [steps.reconfigure(dest, own, why=why)] if own else []
+    top, beneath = parsed.flags, parsed.flags
+    if beneath.set_recursive or beneath.clear_recursive:
         plan.append(
             steps.mount_attributes(
                 dest,
-                set=parsed.flags.set_recursive,
-                clear=parsed.flags.clear_recursive,
+                set=beneath.set_recursive,
+                clear=beneath.clear_recursive,
                 recursive=True,
                 why=why,
             )
         )
-    return plan
+    if top.set or top.clear:
+        plan.append(steps.mount_attributes(dest, set=top.set, clear=top.clear, why=why))
+    return plan + _propagations(dest, parsed.propagation)

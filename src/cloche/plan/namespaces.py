@@ -1,16 +1,18 @@
 """The wall of namespaces: what the container can see.
 
-All new namespaces are made by one clone3, with two exceptions that the kernel forces:
+All new namespaces are made by one clone3, with three exceptions that the kernel forces:
 
 - a cgroup namespace is rooted at the cgroup its maker is in, so the child makes it after it was
   moved there (cgroup_namespaces(7));
 - when a user namespace is joined, what is made anew must belong to it, so it is joined first, by
-  a process between launcher and child (clone(2), "CLONE_NEWUSER").
+  a process between launcher and child (clone(2), "CLONE_NEWUSER");
+- the clocks of a time namespace can be set only as long as nobody is in it, so the child makes it
+  without entering it, and then joins it (time_namespaces(7)).
 """
 
 from __future__ import annotations
 
-from cloche.errors import MissingDependency
+from cloche.errors import MissingDependency, Unsupported
 from cloche.kernel import flags
 from cloche.plan import steps
 from cloche.plan.situation import Situation
@@ -27,7 +29,9 @@ _CHILD_JOINS = (
     (flags.CLONE_NEWUTS, "share another hostname"),
     (flags.CLONE_NEWNET, "use a network that was set up before"),
     (flags.CLONE_NEWCGROUP, "see the cgroup tree as another container does"),
+    (flags.CLONE_NEWTIME, "share another container's clocks"),
 )
+_NEW_TIME_NAMESPACE = "/proc/self/ns/time_for_children"
 
 
 def before_spawn(situation: Situation, user_slot: int) -> list[Step]:
@@ -58,7 +62,7 @@ def before_spawn(situation: Situation, user_slot: int) -> list[Step]:
 
 def spawn(situation: Situation, *, cgroup_slot: int, user_slot: int) -> Step:
     """Make the child in its new namespaces."""
-    kinds = situation.new & ~flags.CLONE_NEWCGROUP
+    kinds = situation.new & ~(flags.CLONE_NEWCGROUP | flags.CLONE_NEWTIME)
     joins_user = situation.joins(flags.CLONE_NEWUSER) is not None
     return steps.spawn(
         kinds,
@@ -92,6 +96,24 @@ def id_maps(situation: Situation) -> list[Step]:
     return plan
 
 
+def net_devices(situation: Situation) -> list[Step]:
+    """Move network devices of the host into the container's network namespace."""
+    devices = situation.spec.get("linux", {}).get("netDevices", {})
+    if devices and not situation.features.may("CAP_NET_ADMIN"):
+        raise Unsupported(
+            "config.json: /linux/netDevices: only root can take network devices from the host"
+        )
+    return [
+        steps.net_device(
+            name,
+            device.get("name") or name,
+            path=situation.joins(flags.CLONE_NEWNET) or "",
+            why="a device of the host becomes one of the container, with its addresses",
+        )
+        for name, device in devices.items()
+    ]
+
+
 def inside(situation: Situation) -> list[Step]:
     """Enter the namespaces that the child itself joins or makes."""
     plan = []
@@ -117,7 +139,29 @@ def inside(situation: Situation) -> list[Step]:
                 why="the cgroup the child is in now becomes the root of what it sees",
             )
         )
+    if situation.makes(flags.CLONE_NEWTIME):
+        plan += _own_time(situation)
     return plan
+
+
+def _own_time(situation: Situation) -> list[Step]:
+    offsets = situation.spec.get("linux", {}).get("timeOffsets", {})
+    clocks = (("boottime", offsets.get("boottime")), ("monotonic", offsets.get("monotonic")))
+    return [
+        steps.time_namespace(
+            "".join(
+                f"{clock} {offset.get('secs', 0)} {offset.get('nanosecs', 0)}\n"
+                for clock, offset in clocks
+                if offset is not None
+            ),
+            why="the clocks that count from the start of the machine are the container's own",
+        ),
+        steps.join_namespace(
+            flags.CLONE_NEWTIME,
+            _NEW_TIME_NAMESPACE,
+            why="who makes a time namespace isn't in it, only its children are",
+        ),
+    ]
 
 
 def names_and_network(situation: Situation) -> list[Step]:

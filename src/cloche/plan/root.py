@@ -15,71 +15,31 @@ It then builds the container's root there and moves into it::
 
 from __future__ import annotations
 
-from cloche.errors import InvalidSpec, Unsupported
+from cloche.errors import InvalidSpec
 from cloche.kernel import flags
 from cloche.oci import sysctl
 from cloche.plan import overlay, steps
-from cloche.plan.mounts import mount_steps, parse
+from cloche.plan.mounts import mount_steps
 from cloche.plan.situation import Situation
 from cloche.plan.steps import Step
+from cloche.plan.trees import Trees
 
-FIRST_TREE_SLOT = 4
-"""Slots below are for cgroups and namespaces, those from ``overlay.FIRST_SLOT`` for layers."""
-
+_WHY_CUT_OFF = {
+    0: "nothing that is mounted from here on may reach the host, nor the reverse",
+    flags.MS_SLAVE: "nothing that is mounted from here on may reach the host",
+}
 _PROPAGATIONS = {
-    "private": flags.MS_PRIVATE,
-    "slave": flags.MS_SLAVE,
     "shared": flags.MS_SHARED,
     "unbindable": flags.MS_UNBINDABLE,
 }
 
 
-def host_trees(situation: Situation) -> tuple[list[Step], dict[int, int]]:
-    """Open the bind sources that only the host may open, before the child leaves it.
-
-    Returns the steps, and by the index of a mount the slot of its tree.  These are all sources when
-    the container has a user namespace and the launcher is privileged (its root then lacks the
-    host root's way through closed directories), and those whose propagation is shared or slave:
-    a clone taken in the host's namespace stays in its peer group, while the child's own copy is
-    made private as a whole.
-    """
-    plan = []
-    slots: dict[int, int] = {}
-    for index, mount in enumerate(situation.spec.get("mounts", [])):
-        parsed = parse(mount, situation, index)
-        connected = parsed.propagation & (flags.MS_SHARED | flags.MS_SLAVE)
-        if not parsed.is_bind:
-            continue
-        if connected and not situation.host_is_privileged:
-            raise Unsupported(
-                f"mount {mount['destination']}: only root can share mounts with the host",
-                hint="leave out the propagation option; private is the default",
-            )
-        if connected or (situation.in_user_namespace and situation.host_is_privileged):
-            slot = FIRST_TREE_SLOT + len(slots)
-            if slot >= overlay.FIRST_SLOT:
-                raise Unsupported(
-                    f"more than {overlay.FIRST_SLOT - FIRST_TREE_SLOT} mounts from the host in a "
-                    "container with its own users"
-                )
-            slots[index] = slot
-            plan.append(
-                steps.open_tree(
-                    slot,
-                    mount.get("source", ""),
-                    recursive=parsed.recursive,
-                    why="taken while the host's privileges and peer groups are still at hand",
-                )
-            )
-    return plan, slots
-
-
-def build(situation: Situation, slots: dict[int, int]) -> list[Step]:
+def build(situation: Situation, host: Trees) -> list[Step]:
     """Open the root and mount everything in it, up to where devices come."""
     plan = [
         steps.propagation(
-            flags.MS_PRIVATE | flags.MS_REC,
-            why="nothing that is mounted from here on may reach the host, nor the reverse",
+            situation.propagation,
+            why=_WHY_CUT_OFF[situation.propagation & flags.MS_SLAVE],
         )
     ]
     plan += overlay.scratch(situation)
@@ -110,7 +70,8 @@ def build(situation: Situation, slots: dict[int, int]) -> list[Step]:
             )
         )
     for index, mount in enumerate(situation.spec.get("mounts", [])):
-        plan += mount_steps(mount, situation, index, slots.get(index))
+        plan += host.next(index)
+        plan += mount_steps(mount, situation, index, host.slots.get(index))
     return plan
 
 
@@ -126,18 +87,18 @@ def enter(situation: Situation) -> list[Step]:
         steps.mask(path, why="tells of the host, or lets it be attacked")
         for path in linux.get("maskedPaths", [])
     ]
-    plan.append(
-        steps.pivot_root(why="unlike after a chroot, no path or file leads back to the host")
-    )
-    propagation = linux.get("rootfsPropagation", "")
-    if propagation.removeprefix("r") not in ("", "private"):
-        recursive = flags.MS_REC if propagation.startswith("r") else 0
+    if situation.launch.no_pivot:
+        plan.append(steps.move_root(why="an initramfs can't be pivoted away from, only be covered"))
+    else:
         plan.append(
-            steps.propagation(
-                _PROPAGATIONS[propagation.removeprefix("r")] | recursive,
-                why="how mounts made in the container spread there",
-            )
+            steps.pivot_root(why="unlike after a chroot, no path or file leads back to the host")
         )
+    propagation = linux.get("rootfsPropagation", "")
+    kind = _PROPAGATIONS.get(propagation.removeprefix("r"))
+    if kind is not None:
+        recursive = flags.MS_REC if propagation.startswith("r") else 0
+        why = "how mounts made in the container spread there"
+        plan.append(steps.propagation(kind | recursive, why=why))
     return plan
 
 

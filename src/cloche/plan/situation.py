@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cloche.errors import InvalidSpec
+from cloche.errors import InvalidSpec, Unsupported
 from cloche.kernel import flags
 from cloche.plan.launch import Launch
 from cloche.plan.steps import CHILD, HOST
@@ -67,6 +67,17 @@ class Situation(Record):
         """
         return HOST if self.in_user_namespace and self.features.may(capability) else CHILD
 
+    @property
+    def propagation(self) -> int:
+        """How mounts are connected with the host's where the spec says nothing (``MS_*``).
+
+        ``linux.rootfsPropagation`` "slave" lets the host's later mounts appear in the container.
+        The other kinds are about mounts made in it, and are set at the end.
+        """
+        wanted = self.spec.get("linux", {}).get("rootfsPropagation", "")
+        kind = flags.MS_SLAVE if wanted.removeprefix("r") == "slave" else flags.MS_PRIVATE
+        return kind | flags.MS_REC
+
     def makes(self, kind: int) -> bool:
         """Whether a new namespace of this kind is made."""
         return bool(self.new & kind)
@@ -109,13 +120,19 @@ def situation(spec: Spec, features: Features, launch: Launch) -> Situation:
             joined.append(Joined(kind, path))
         else:
             new |= kind
-        if namespace["type"] == "time" or (path and kind == flags.CLONE_NEWNS):
+        if path and kind == flags.CLONE_NEWNS:
             raise InvalidSpec(
-                f"/linux/namespaces/{index}",
-                f"a {'shared mount' if path else 'time'} namespace isn't supported yet",
+                f"/linux/namespaces/{index}/path",
+                "the root is built in a mount namespace of its own, never in another's",
             )
+    if linux.get("mountLabel") and "selinux" not in features.lsm:
+        raise Unsupported("config.json: /linux/mountLabel: SELinux isn't active here")
     if not new & flags.CLONE_NEWNS:
-        raise InvalidSpec("/linux/namespaces", "a mount namespace is needed to build a root in")
+        raise InvalidSpec(
+            "/linux/namespaces",
+            "a mount namespace is needed to build a root in",
+            hint='add {"type": "mount"}: a chroot in the host\'s mounts would be no wall',
+        )
     return Situation(
         spec,
         features,

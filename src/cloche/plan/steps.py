@@ -218,6 +218,7 @@ _JOIN_PROCESS = _operation("join_process", NAMESPACES, "pid:i kinds:i", "setns(2
 _SPAWN = _operation("spawn", NAMESPACES, "kinds:i cgroup:i joined:i joined_kinds:i", "clone(2)")
 _OPEN_PROCESS = _operation("open_process", NAMESPACES, "slot:i pid:i start_time:i", "pidfd_open(2)")
 _JOIN = _operation("join", NAMESPACES, "slot:i kinds:i", "setns(2)")
+_TIME_NAMESPACE = _operation("time_namespace", NAMESPACES, "offsets:s", "time_namespaces(7)")
 _UNSHARE = _operation("unshare", NAMESPACES, "kinds:i", "unshare(2)")
 _DENY_SETGROUPS = _operation("deny_setgroups", NAMESPACES, "", "user_namespaces(7)")
 _ID_MAP = _operation("id_map", NAMESPACES, "group:i map:s", "user_namespaces(7)")
@@ -225,6 +226,7 @@ _ID_MAP_PROGRAM = _operation("id_map_program", NAMESPACES, "argv:v", "newuidmap(
 _HOSTNAME = _operation("hostname", NAMESPACES, "name:s", "sethostname(2)")
 _DOMAINNAME = _operation("domainname", NAMESPACES, "name:s", "setdomainname(2)")
 _LOOPBACK_UP = _operation("loopback_up", NAMESPACES, "", "netdevice(7)")
+_NET_DEVICE = _operation("net_device", NAMESPACES, "name:s inside:s path:s", "rtnetlink(7)")
 
 
 def open_namespace(slot: int, kind: int, path: str, *, why: str) -> Step:
@@ -277,6 +279,15 @@ def unshare(kinds: int, *, why: str) -> Step:
     return Step(_UNSHARE, CHILD, (kinds,), why)
 
 
+def time_namespace(offsets: str, *, why: str) -> Step:
+    """Make a new time namespace, which the child is to join as ``/proc/self/ns/time_for_children``.
+
+    ``offsets`` are lines ``clock seconds nanoseconds``: how far its clocks ``monotonic`` and
+    ``boottime`` are ahead of the host's.  They can't be changed once a process is in it.
+    """
+    return Step(_TIME_NAMESPACE, CHILD, (offsets,), why)
+
+
 def deny_setgroups(*, why: str) -> Step:
     """Forbid setgroups in the child's user namespace, as an unprivileged gid map demands."""
     return Step(_DENY_SETGROUPS, HOST, (), why)
@@ -307,6 +318,15 @@ def loopback_up(*, why: str) -> Step:
     return Step(_LOOPBACK_UP, CHILD, (), why)
 
 
+def net_device(name: str, inside: str, *, path: str = "", why: str) -> Step:
+    """Move a network device of the host to the container, and bring it up there.
+
+    It keeps its permanent addresses of global scope.  ``inside`` is its name there, where "%d" at
+    the end stands for the first free number; ``path`` the network namespace, the child's if empty.
+    """
+    return Step(_NET_DEVICE, HOST, (name, inside, path), why)
+
+
 # --- the root ----------------------------------------------------------------------------------
 #
 # Paths named ``dest`` are paths in the container: resolved beneath the root directory with
@@ -314,7 +334,12 @@ def loopback_up(*, why: str) -> Step:
 
 _PROPAGATION = _operation("propagation", ROOT, "flags:i", "mount_namespaces(7)")
 _OPEN_TREE = _operation("open_tree", ROOT, "slot:i source:s recursive:i", "open_tree(2)")
-_IDMAP_TREE = _operation("idmap_tree", ROOT, "slot:i source:s", "mount_setattr(2)")
+_IDMAP_TREE = _operation(
+    "idmap_tree",
+    ROOT,
+    "slot:i source:s recursive:i all_beneath:i uids:s gids:s",
+    "mount_setattr(2)",
+)
 _ATTACH_TREE = _operation("attach_tree", ROOT, "slot:i path:s", "move_mount(2)")
 _MOUNT_ON_HOST = _operation(
     "mount_on_host", ROOT, "fstype:s source:s options:v attributes:i path:s", "fsopen(2)"
@@ -324,7 +349,7 @@ _OPEN_ROOT = _operation("open_root", ROOT, "path:s slot:i clone:i recursive:i", 
 _MOUNT = _operation(
     "mount",
     ROOT,
-    "fstype:s source:s options:v attributes:i dest:s propagation:i",
+    "fstype:s source:s options:v attributes:i dest:s propagation:i beneath:i",
     "fsopen(2)",
 )
 _BIND = _operation(
@@ -335,8 +360,12 @@ _BIND = _operation(
     "open_tree(2)",
 )
 _MOUNT_ATTRIBUTES = _operation(
-    "mount_attributes", ROOT, "dest:s set:i clear:i recursive:i", "mount_setattr(2)"
+    "mount_attributes",
+    ROOT,
+    "dest:s set:i clear:i recursive:i propagation:i",
+    "mount_setattr(2)",
 )
+_RECONFIGURE = _operation("reconfigure", ROOT, "dest:s options:v", "fspick(2)")
 _MAKE_DIR_IN_ROOT = _operation("make_dir_in_root", ROOT, "dest:s mode:i uid:i gid:i", "mkdir(2)")
 _MAKE_LINK_IN_ROOT = _operation("make_link_in_root", ROOT, "target:s dest:s", "symlink(2)")
 _MAKE_NODE = _operation("make_node", ROOT, "dest:s mode:i major:i minor:i uid:i gid:i", "mknod(2)")
@@ -345,7 +374,14 @@ _MASK = _operation("mask", ROOT, "dest:s", "mount(2)")
 _READONLY = _operation("readonly", ROOT, "dest:s", "mount_setattr(2)")
 _SYSCTL = _operation("sysctl", ROOT, "path:s value:s", "sysctl(8)")
 _PIVOT_ROOT = _operation("pivot_root", ROOT, "", "pivot_root(2)")
+_MOVE_ROOT = _operation("move_root", ROOT, "", "switch_root(8)")
 _CHDIR = _operation("chdir", ROOT, "path:s create:i", "chdir(2)")
+
+
+BENEATH_MODE = 1
+BENEATH_OWNER = 2
+BENEATH_CONTENT = 4
+"""What a new file system takes over from the directory that it is mounted on, if it is there."""
 
 
 def propagation(flags: int, *, why: str) -> Step:
@@ -358,12 +394,25 @@ def open_tree(slot: int, source: str, *, recursive: bool, why: str) -> Step:
     return Step(_OPEN_TREE, HOST, (slot, source, int(recursive)), why)
 
 
-def idmap_tree(slot: int, source: str, *, why: str) -> Step:
-    """Clone a mount of the host into a slot, its owners mapped as the child's user namespace does.
+def idmap_tree(
+    slot: int,
+    source: str,
+    *,
+    recursive: bool = False,
+    all_beneath: bool = False,
+    uids: str = "",
+    gids: str = "",
+    why: str,
+) -> Step:
+    """Clone a mount of the host into a slot, its owners mapped as a user namespace does.
 
-    A file of uid 0 on the host belongs to uid 0 of the container.
+    ``uids`` and ``gids`` are lines ``inside outside count``: a file of the uid ``inside`` belongs
+    to ``outside`` of the host in this mount.  Without them it is the child's user namespace, where
+    a file of uid 0 on the host belongs to uid 0 of the container.  ``recursive`` clones the mounts
+    beneath too, ``all_beneath`` maps them too.
     """
-    return Step(_IDMAP_TREE, HOST, (slot, source), why)
+    arguments = (slot, source, int(recursive), int(all_beneath), uids, gids)
+    return Step(_IDMAP_TREE, HOST, arguments, why)
 
 
 def attach_tree(slot: int, path: str, *, why: str) -> Step:
@@ -402,14 +451,15 @@ def mount(
     dest: str,
     *,
     propagation: int = 0,
+    beneath: int = 0,
     why: str,
 ) -> Step:
     """Mount a new file system in the container; a missing mount point is made.
 
     ``options`` are the file system's own (``key`` or ``key=value``), ``attributes`` are
-    ``MOUNT_ATTR_*``.
+    ``MOUNT_ATTR_*``, ``beneath`` are ``BENEATH_*``.
     """
-    arguments = (fstype, source, options, attributes, dest, propagation)
+    arguments = (fstype, source, options, attributes, dest, propagation, beneath)
     return Step(_MOUNT, CHILD, arguments, why)
 
 
@@ -438,10 +488,25 @@ def bind(
 
 
 def mount_attributes(
-    dest: str, *, set: int = 0, clear: int = 0, recursive: bool = False, why: str
+    dest: str,
+    *,
+    set: int = 0,
+    clear: int = 0,
+    recursive: bool = False,
+    propagation: int = 0,
+    why: str,
 ) -> Step:
-    """Change ``MOUNT_ATTR_*`` of a mount of the container that is there already."""
-    return Step(_MOUNT_ATTRIBUTES, CHILD, (dest, set, clear, int(recursive)), why)
+    """Change ``MOUNT_ATTR_*`` and propagation of a mount of the container that is there already.
+
+    ``recursive`` is for the attributes; ``propagation`` has ``MS_REC`` of its own.
+    """
+    arguments = (dest, set, clear, int(recursive), propagation)
+    return Step(_MOUNT_ATTRIBUTES, CHILD, arguments, why)
+
+
+def reconfigure(dest: str, options: tuple[str, ...], *, why: str) -> Step:
+    """Change options of a file system (``key`` or ``key=value``) that is mounted already."""
+    return Step(_RECONFIGURE, CHILD, (dest, options), why)
 
 
 def make_dir_in_root(dest: str, mode: int, *, uid: int = 0, gid: int = 0, why: str) -> Step:
@@ -488,6 +553,14 @@ def sysctl(path: str, value: str, *, why: str) -> Step:
 def pivot_root(*, why: str) -> Step:
     """Make the opened root the root of the mount namespace and detach the old one."""
     return Step(_PIVOT_ROOT, CHILD, (), why)
+
+
+def move_root(*, why: str) -> Step:
+    """Move the opened root onto "/" and chroot into it, and detach what is mounted beneath.
+
+    For machines that run from their initramfs, where there is no way to pivot.
+    """
+    return Step(_MOVE_ROOT, CHILD, (), why)
 
 
 def chdir(path: str, *, create: bool, why: str) -> Step:

@@ -13,25 +13,10 @@ from cloche.kernel.idmap import Range
 from cloche.plan import wire
 from cloche.plan.compile import compile
 from cloche.plan.launch import Launch
-from cloche.plan.steps import CHILD, HOST, NO_SLOT, Plan, Step
+from cloche.plan.steps import CHILD, HOST, NO_SLOT
 
 from .conftest import V1
-
-
-def names(plan: Plan) -> list[str]:
-    """Return the operations of a plan in order."""
-    return [step.operation.name for step in plan.steps]
-
-
-def only(plan: Plan, name: str) -> Step:
-    """Return the one step of an operation."""
-    (step,) = (step for step in plan.steps if step.operation.name == name)
-    return step
-
-
-def every(plan: Plan, name: str) -> list[Step]:
-    """Return all steps of an operation."""
-    return [step for step in plan.steps if step.operation.name == name]
+from .plans import every, names, only, unprivileged, with_own_user
 
 
 def test_order(spec: Any, features: Features, launch: Launch) -> None:
@@ -97,19 +82,6 @@ def test_v1_child_joins_before_its_cgroup_namespace(
     assert order.index("cgroup_join") < order.index("unshare")
     assert only(plan, "unshare").argument("kinds") == flags.CLONE_NEWCGROUP
     assert not int(only(plan, "spawn").arguments[0]) & flags.CLONE_NEWCGROUP  # type: ignore[arg-type]
-
-
-def unprivileged(features: Features) -> Features:
-    """Return the same host as an ordinary user sees it."""
-    return features._replace(uid=1000, gid=1000, user="me", capabilities=0)
-
-
-def with_own_user(spec: Any) -> Any:
-    """Add a user namespace that maps the caller alone."""
-    spec["linux"]["namespaces"].append({"type": "user"})
-    mapping = [{"containerID": 0, "hostID": 1000, "size": 1}]
-    spec["linux"].update(uidMappings=mapping, gidMappings=mapping)
-    return spec
 
 
 def test_unprivileged(spec: Any, features: Features, launch: Launch) -> None:
@@ -213,6 +185,41 @@ def test_joined_namespaces(spec: Any, features: Features, launch: Launch) -> Non
     assert only(plan, "spawn").argument("joined") != NO_SLOT
 
 
+def test_time_namespace(spec: Any, features: Features, launch: Launch) -> None:
+    """A time namespace is made with its offsets, then joined; the spawn has no part in it."""
+    spec["linux"]["namespaces"].append({"type": "time"})
+    spec["linux"]["timeOffsets"] = {"monotonic": {"secs": -5}, "boottime": {"nanosecs": 7}}
+    plan = compile(spec, features, launch)
+    made = only(plan, "time_namespace")
+    assert made.argument("offsets") == "boottime 0 7\nmonotonic -5 0\n"
+    join = only(plan, "join_namespace")
+    assert (join.stage, join.argument("kind")) == (CHILD, flags.CLONE_NEWTIME)
+    assert plan.steps.index(made) < plan.steps.index(join)
+    assert not int(str(only(plan, "spawn").argument("kinds"))) & flags.CLONE_NEWTIME
+
+    spec["linux"]["namespaces"][-1]["path"] = "/proc/7/ns/time"
+    joined = compile(spec, features, launch)
+    assert only(joined, "join_namespace").argument("path") == "/proc/7/ns/time"
+    assert not every(joined, "time_namespace")
+
+
+def test_network_devices(spec: Any, features: Features, launch: Launch) -> None:
+    """A device of the host moves once the container's network namespace is there."""
+    spec["linux"]["netDevices"] = {"eth1": {}, "eth2": {"name": "net%d"}}
+    plan = compile(spec, features, launch)
+    moves = every(plan, "net_device")
+    assert [step.arguments for step in moves] == [("eth1", "eth1", ""), ("eth2", "net%d", "")]
+    assert plan.steps.index(moves[0]) > plan.steps.index(only(plan, "spawn"))
+    with pytest.raises(Unsupported, match="netDevices"):
+        compile(with_own_user(spec), unprivileged(features), launch)
+
+    for namespace in spec["linux"]["namespaces"]:
+        if namespace["type"] == "network":
+            namespace["path"] = "/run/netns/x"
+    move = every(compile(spec, features, launch), "net_device")[0]
+    assert move.argument("path") == "/run/netns/x"
+
+
 def test_throw_away_root(spec: Any, features: Features, launch: Launch) -> None:
     """The overlay's layers are in the scratch tmpfs, numbered, none used twice."""
     spec["annotations"] = {"cloche.root": "overlay"}
@@ -243,14 +250,10 @@ def test_throw_away_root(spec: Any, features: Features, launch: Launch) -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("linux.timeOffsets", {"boottime": {"secs": 1}}),
-        ("linux.intelRdt", {}),
-        ("linux.netDevices", {"eth0": {}}),
         ("linux.mountLabel", "x"),
         ("process.scheduler", {"policy": "SCHED_ISO"}),
         ("process.apparmorProfile", "x"),
         ("process.selinuxLabel", "x"),
-        ("linux.namespaces", [{"type": "mount"}, {"type": "time"}]),
         ("linux.namespaces", [{"type": "pid"}]),
         ("linux.namespaces", [{"type": "mount", "path": "/proc/1/ns/mnt"}]),
         ("annotations", {"cloche.root": "floating"}),
@@ -272,26 +275,6 @@ def test_what_cannot_be_done_is_refused(
     with pytest.raises(ClocheError) as caught:
         compile(spec, features, launch)
     assert isinstance(caught.value, (InvalidSpec, Unsupported))
-
-
-@pytest.mark.parametrize(
-    "mount",
-    [
-        {"destination": "/x", "type": "bind", "source": "relative"},
-        {"destination": "/x", "type": "bind", "source": "/x", "options": ["bind", "mode=1"]},
-        {"destination": "/x", "type": "bind", "source": "/x", "options": ["bind", "idmap"]},
-        {"destination": "/x", "type": "tmpfs", "options": ["tmpcopyup"]},
-        {"destination": "/x", "type": "tmpfs", "options": ["rshared", "rslave"]},
-        {"destination": "/x"},
-    ],
-)
-def test_mounts_that_cannot_be_made(
-    spec: Any, features: Features, launch: Launch, mount: dict[str, object]
-) -> None:
-    """A mount whose options can't be honoured is refused as a whole."""
-    spec["mounts"].append(mount)
-    with pytest.raises(ClocheError):
-        compile(spec, features, launch)
 
 
 def test_capabilities_no_more_than_there_are(spec: Any, features: Features, launch: Launch) -> None:

@@ -16,6 +16,8 @@ def test_every_operation_has_a_clause(operation: Operation) -> None:
     arguments = tuple(_SAMPLE[kind] for kind in operation.signature)
     if operation.name == "id_map":
         arguments = (0, "0 1000 1\n")
+    if operation.name == "time_namespace":
+        arguments = ("monotonic -5 500000000\n",)
     clause = describe.what(Step(operation, HOST, arguments, ""))
     assert clause
     assert "\n" not in clause

@@ -230,6 +230,79 @@ class TestPlan:
         script = after_pivot(bound, root, caps, steps.no_new_privs(why=""))
         assert "setpriv(1) can't" in script
 
+    def test_moving_the_root(self) -> None:
+        """A script pivots where the launcher would move the root, and says so."""
+        script = text(steps.move_root(why=""), steps.chdir("/w", create=True, why=""))
+        assert "NOT DONE: a shell can't move its own root" in script
+        assert "bash -euc enter_root" in script
+
+    def test_network_device(self) -> None:
+        """A device moves by ip(8), to a process or to a namespace with a path."""
+        script = text(
+            steps.net_device("eth1", "eth9", why=""),
+            steps.net_device("eth2", "eth2", path="/run/netns/x", why=""),
+            steps.net_device("eth3", "net%d", why=""),
+        )
+        assert 'move_net_device eth1 eth9 "/proc/$pid/ns/net"' in script
+        assert "move_net_device eth2 eth2 /run/netns/x" in script
+        assert "NOT DONE: ip(8) doesn't tell" in script
+
+    def test_mapped_owners(self) -> None:
+        """The mapping is mount(8)'s to make, each slot's own however often it is filled."""
+        script = text(
+            steps.idmap_tree(4, "/a", uids="0 5 9\n9 0 1\n", gids="0 5 9\n", why=""),
+            steps.bind("/a", "/v", slot=4, why=""),
+            steps.idmap_tree(4, "/b", why=""),
+            steps.bind("/b", "/w", slot=4, why=""),
+            steps.open_tree(4, "/c", recursive=True, why=""),
+            steps.bind("/c", "/x", slot=4, why=""),
+        )
+        assert "bind_mapped --rbind /a \"$REPLY\" 'u:0:5:9 u:9:0:1 g:0:5:9'" in script
+        assert 'bind_mapped --rbind /b "$REPLY" "/proc/$pid/ns/user"' in script
+        assert "bind_inside --rbind /c /x" in script
+
+    def test_what_is_beneath(self, tmp_path: Any) -> None:
+        """Content, owner and mode come from the directory as it was before the mount."""
+        script = text(
+            steps.mount("tmpfs", "t", (), 1, "/a", beneath=steps.BENEATH_CONTENT | 1, why="")
+        )
+        lines = [line.strip() for line in commands(script).splitlines()]
+        at = lines.index("open_beneath /a")
+        assert lines[at + 1 : at + 4] == [
+            'mount --types tmpfs -- t "$REPLY"',
+            "take_over content mode",
+            'mount --options remount,bind,ro "$REPLY"',
+        ]
+        (tmp_path / "root/a/sub").mkdir(parents=True)
+        (tmp_path / "root/a").chmod(0o711)
+        (tmp_path / "root/a/.file").touch()
+        (tmp_path / "new").mkdir()
+        functions = "".join(FUNCTIONS[name] for name in used(["open_beneath ", "take_over "]))
+        bash(
+            f"{functions}root=$1/root; open_beneath /a; REPLY=$1/new; take_over content mode",
+            str(tmp_path),
+        )
+        assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [".file", "sub"]
+        assert (tmp_path / "new").stat().st_mode & 0o7777 == 0o711
+
+    def test_changes_of_mounts(self) -> None:
+        """A remount of the file system, attributes and propagation are told apart."""
+        script = text(
+            steps.reconfigure("/a", ("size=1m", "async"), why=""),
+            steps.mount_attributes("/b", set=1, propagation=flags.MS_SLAVE, why=""),
+            steps.mount_attributes("/c", propagation=flags.MS_SHARED | flags.MS_REC, why=""),
+        )
+        assert 'mount --options remount,size=1m,async "$REPLY"' in script
+        assert 'mount --options remount,bind,ro "$REPLY"' in script
+        assert 'mount --make-slave "$REPLY"' in script
+        assert 'mount --make-rshared "$REPLY"' in script
+
+    def test_time_namespace(self) -> None:
+        """The offsets are given as it is made; what isn't a whole second is told."""
+        script = text(steps.time_namespace("boottime 5 7\nmonotonic -3 0\n", why=""))
+        assert "chain=(unshare --time --boottime=5 --monotonic=-3)" in script
+        assert "NOT DONE: unshare(1) leaves out the 7 ns of boottime" in script
+
     def test_new_capability(self) -> None:
         """A capability newer than the table is given by its number."""
         assert "+cap_50'" in after_pivot(steps.bounding_set(1 << 50, why=""))

@@ -81,19 +81,57 @@ entry_inside() {
 }
 """
 
+FUNCTIONS["open_beneath"] = """\
+# Finds a directory like directory_inside, and keeps what is there now open as $beneath.
+open_beneath() { # path
+    beneath=
+    place_inside "$1"
+    [[ ! -d $REPLY ]] || exec {beneath}<"$REPLY"
+    directory_inside "$1"
+}
+"""
+
+FUNCTIONS["take_over"] = """\
+# Gives what is mounted at $REPLY now something of what was there before.
+take_over() { # any of content, owner, mode
+    local from=/proc/self/fd/$beneath what files
+    [[ -n $beneath ]] || return 0
+    for what; do
+        case $what in
+            content)
+                shopt -s dotglob nullglob
+                files=("$from"/*)
+                shopt -u dotglob nullglob
+                ((${#files[@]} == 0)) ||
+                    cp --archive --one-file-system -- "${files[@]}" "$REPLY"
+                ;;
+            owner) chown --reference="$from/" -- "$REPLY" ;;
+            mode) chmod --reference="$from/" -- "$REPLY" ;;
+        esac
+    done
+    exec {beneath}<&-
+}
+"""
+
+FUNCTIONS["mount_point"] = """\
+mount_point() { # what is to be mounted, destination
+    if [[ -d $1 ]]; then directory_inside "$2"; else file_inside "$2"; fi
+}
+"""
+
 FUNCTIONS["bind_inside"] = """\
 bind_inside() { # --bind or --rbind, source, destination
-    if [[ -d $2 ]]; then directory_inside "$3"; else file_inside "$3"; fi
+    mount_point "$2" "$3"
     mount "$1" -- "$2" "$REPLY"
 }
 """
 
 FUNCTIONS["bind_mapped"] = """\
-bind_mapped() { # source, destination
-    mount --bind --options "X-mount.idmap=/proc/$pid/ns/user" -- "$1" "$2"
+bind_mapped() { # --bind or --rbind, source, place, mapping
+    mount "$1" --options "X-mount.idmap=$4" -- "$2" "$3"
     # An older mount(8) ignores the option.
-    [[ ,$(findmnt --noheadings --output OPTIONS -- "$2"), == *,idmapped,* ]] ||
-        fail "$2: its owners aren't mapped, which needs util-linux 2.39"
+    [[ ,$(findmnt --noheadings --output OPTIONS -- "$3"), == *,idmapped,* ]] ||
+        fail "$3: its owners aren't mapped, which needs util-linux 2.39"
 }
 """
 
@@ -145,6 +183,27 @@ make_readonly() { # path
         mount --rbind -- "$REPLY" "$REPLY"
         remount_beneath "$REPLY" ro
     fi
+}
+"""
+
+FUNCTIONS["move_net_device"] = """\
+move_net_device() { # name, name there, network namespace
+    local addresses address words word target=${3#/proc/}
+    target=${target%/ns/net} # a pid, or else the path of a namespace that has a name
+    [[ $target != */* ]] || target=$3
+    addresses=$(ip -oneline address show dev "$1" scope global permanent)
+    ip link set dev "$1" netns "$target" name "$2"
+    while read -r -a words; do
+        ((${#words[@]})) || continue
+        # 2: eth0 inet ADDRESS/LENGTH [peer ...] [brd ...] scope global ...
+        address=()
+        for word in "${words[@]:3}"; do
+            [[ $word != scope ]] || break
+            address+=("$word")
+        done
+        nsenter --net="$3" ip address add "${address[@]}" dev "$2"
+    done <<<"$addresses"
+    nsenter --net="$3" ip link set dev "$2" up
 }
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cloche.kernel import flags
 from cloche.plan.describe import Arguments
-from cloche.plan.shell.pieces import CHAIN, Facts, Piece, here, remark
+from cloche.plan.shell.pieces import CHAIN, Facts, Piece, here, not_done, remark
 from cloche.plan.shell.quoting import word, words
 from cloche.plan.steps import NO_SLOT
 
@@ -105,6 +105,17 @@ def unshare(a: Arguments, _: Facts) -> list[Piece]:
     return [Piece(CHAIN, (f"unshare {' '.join(_options(a.number('kinds')))}",))]
 
 
+def time_namespace(a: Arguments, _: Facts) -> list[Piece]:
+    """Make a time namespace; unshare(1) takes whole seconds."""
+    words = ["unshare --time"]
+    pieces = []
+    for clock, seconds, nanoseconds in (line.split() for line in a.text("offsets").splitlines()):
+        words.append(f"--{clock}={seconds}")
+        if int(nanoseconds):
+            pieces.append(not_done(f"unshare(1) leaves out the {nanoseconds} ns of {clock}"))
+    return [*pieces, Piece(CHAIN, (" ".join(words),))]
+
+
 def deny_setgroups(_a: Arguments, _: Facts) -> list[Piece]:
     """Forbid setgroups in the child's user namespace."""
     return [here('echo deny >"/proc/$pid/setgroups"')]
@@ -153,6 +164,18 @@ def loopback_up(_a: Arguments, _: Facts) -> list[Piece]:
             "    echo 'the loopback interface stays down: there is no ip(8)' >&2",
             "fi",
         ),
+    ]
+
+
+def net_device(a: Arguments, _: Facts) -> list[Piece]:
+    """Move a network device, with ip(8)."""
+    name, inside = a.text("name"), a.text("inside")
+    if "%" in inside:
+        return [not_done(f"ip(8) doesn't tell under which name {name} arrives")]
+    place = word(a.text("path")) if a.text("path") else '"/proc/$pid/ns/net"'
+    return [
+        remark("by ip(8): nothing in util-linux moves an interface"),
+        here(f"move_net_device {words([name, inside])} {place}"),
     ]
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from cloche.kernel import flags
 from cloche.plan.describe import Arguments
+from cloche.plan.shell.quoting import word
 from cloche.plan.steps import Plan
 from cloche.record import Record
 
@@ -67,6 +68,8 @@ class Facts(Record):
     in_user_namespace: bool
     slots: dict[int, str]
     """What the slots of the plan hold: paths of namespaces, cgroups and trees."""
+    mapped: dict[tuple[int, str], str]
+    """By slot and source of a tree whose owners are mapped: the mapping, as a shell's word."""
     uid: int
     """The user that the program runs as."""
     bounding: int
@@ -89,16 +92,30 @@ def facts(plan: Plan) -> Facts:
     identity = steps.get("identity")
     bounding = steps.get("bounding_set")
     slots = {}
+    mapped = {}
     for step in plan.steps:
         name = _SLOT_FILLERS.get(step.operation.name)
         if name is not None:
-            slots[Arguments(step).number("slot")] = Arguments(step).text(name)
+            a = Arguments(step)
+            slots[a.number("slot")] = a.text(name)
+            if step.operation.name == "idmap_tree":
+                mapped[a.number("slot"), a.text("source")] = _mapping(a)
     return Facts(
         before_pivot=True,
         in_user_namespace=spawn is not None
         and (bool(spawn.number("kinds") & flags.CLONE_NEWUSER) or spawn.number("joined") >= 0),
         slots=slots,
+        mapped=mapped,
         uid=identity.number("uid") if identity is not None else 0,
         bounding=bounding.number("keep") if bounding is not None else -1,
         no_new_privs="no_new_privs" in steps,
     )
+
+
+def _mapping(a: Arguments) -> str:
+    """Return what mount(8) wants to be told of a tree's owners (``X-mount.idmap``)."""
+    if not a.text("uids"):
+        return '"/proc/$pid/ns/user"'
+    lines = [f"u {line}" for line in a.text("uids").splitlines()]
+    lines += [f"g {line}" for line in a.text("gids").splitlines()]
+    return word(" ".join(line.replace(" ", ":") for line in lines))

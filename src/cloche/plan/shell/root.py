@@ -11,9 +11,18 @@ import stat
 
 from cloche.kernel import flags
 from cloche.plan.describe import Arguments, attribute_words, propagation_word
-from cloche.plan.shell.pieces import BEFORE_PIVOT, HELPED, PIVOT, Facts, Piece, here, remark
+from cloche.plan.shell.pieces import (
+    BEFORE_PIVOT,
+    HELPED,
+    PIVOT,
+    Facts,
+    Piece,
+    here,
+    not_done,
+    remark,
+)
 from cloche.plan.shell.quoting import word, words
-from cloche.plan.steps import NO_SLOT
+from cloche.plan.steps import BENEATH_CONTENT, BENEATH_MODE, BENEATH_OWNER, NO_SLOT
 
 _CLEARED = {
     "ro": "rw",
@@ -23,6 +32,12 @@ _CLEARED = {
     "nodiratime": "diratime",
     "nosymfollow": "symfollow",
 }
+_MAPS = remark("needs util-linux 2.39, whose mount(8) can map owners")
+_BENEATH = (
+    (BENEATH_CONTENT, "content"),
+    (BENEATH_OWNER, "owner"),
+    (BENEATH_MODE, "mode"),
+)
 _NODE_TYPES = {stat.S_IFCHR: "c", stat.S_IFBLK: "b", stat.S_IFIFO: "p"}
 
 
@@ -48,11 +63,10 @@ def idmap_tree(_a: Arguments, _: Facts) -> list[Piece]:
 
 def attach_tree(a: Arguments, facts: Facts) -> list[Piece]:
     """Bind a directory with mapped owners."""
-    source = word(facts.slots[a.number("slot")])
-    return [
-        remark("needs util-linux 2.39, whose mount(8) can map owners"),
-        Piece(HELPED, (f"bind_mapped {source} {word(a.text('path'))}",)),
-    ]
+    slot = a.number("slot")
+    source = facts.slots[slot]
+    words = f"--bind {word(source)} {word(a.text('path'))} {facts.mapped[slot, source]}"
+    return [_MAPS, Piece(HELPED, (f"bind_mapped {words}",))]
 
 
 def mount_on_host(a: Arguments, _: Facts) -> list[Piece]:
@@ -81,6 +95,14 @@ def mount(a: Arguments, _: Facts) -> list[Piece]:
     """Mount a file system in the container."""
     pieces = _new_mount(a, '"$REPLY"')
     lines = [f"directory_inside {word(a.text('dest'))}", *pieces[-1].lines]
+    taken = [name for bit, name in _BENEATH if a.number("beneath") & bit]
+    if taken:
+        lines = [
+            f"open_beneath {word(a.text('dest'))}",
+            pieces[-1].lines[0],
+            f"take_over {' '.join(taken)}",
+            *pieces[-1].lines[1:],
+        ]
     kind = propagation_word(a.number("propagation"))
     if kind:
         lines.append(f'mount --make-{kind} "$REPLY"')
@@ -105,10 +127,16 @@ def _new_mount(a: Arguments, place: str) -> list[Piece]:
     return [*pieces, here(*lines)]
 
 
-def bind(a: Arguments, _: Facts) -> list[Piece]:
+def bind(a: Arguments, facts: Facts) -> list[Piece]:
     """Bind something of the host, then change the mount: mount(2) can't do both at once."""
     how = "--rbind" if a.number("recursive") else "--bind"
+    mapped = facts.mapped.get((a.number("slot"), a.text("source")))
     lines = [f"bind_inside {how} {words([a.text('source'), a.text('dest')])}"]
+    if mapped:
+        lines = [
+            f"mount_point {words([a.text('source'), a.text('dest')])}",
+            f'bind_mapped {how} {word(a.text("source"))} "$REPLY" {mapped}',
+        ]
     for options, recursive in (
         (_changes(a.number("set_recursive"), a.number("clear_recursive")), True),
         (_changes(a.number("set"), a.number("clear")), False),
@@ -120,7 +148,7 @@ def bind(a: Arguments, _: Facts) -> list[Piece]:
         lines.append(f'mount --make-{kind} "$REPLY"')
     if a.number("slot") == NO_SLOT:
         return [here(*lines)]
-    pieces = [Piece(HELPED, tuple(lines))]
+    pieces = [*([_MAPS] if mapped else []), Piece(HELPED, tuple(lines))]
     if kind.lstrip("r") in ("shared", "slave"):
         pieces.insert(
             0,
@@ -135,10 +163,21 @@ def bind(a: Arguments, _: Facts) -> list[Piece]:
 def mount_attributes(a: Arguments, facts: Facts) -> list[Piece]:
     """Change a mount of the container, before the pivot since later mount(8) can't find it."""
     options = _changes(a.number("set"), a.number("clear"))
-    lines = (
-        f"place_inside {word(a.text('dest'))}",
-        _remount(options, bool(a.number("recursive"))),
-    )
+    lines = [f"place_inside {word(a.text('dest'))}"]
+    if options:
+        lines.append(_remount(options, bool(a.number("recursive"))))
+    kind = propagation_word(a.number("propagation"))
+    if kind:
+        lines.append(f'mount --make-{kind} "$REPLY"')
+    if facts.before_pivot:
+        return [here(*lines)]
+    return [Piece(BEFORE_PIVOT, tuple(lines))]
+
+
+def reconfigure(a: Arguments, facts: Facts) -> list[Piece]:
+    """Change options of a file system; without "bind" mount(8) means the file system."""
+    options = word(",".join(("remount", *a.words("options"))))
+    lines = (f"place_inside {word(a.text('dest'))}", f'mount --options {options} "$REPLY"')
     if facts.before_pivot:
         return [here(*lines)]
     return [Piece(BEFORE_PIVOT, lines)]
@@ -225,4 +264,12 @@ def pivot_root(_a: Arguments, _: Facts) -> list[Piece]:
                 '"${enter[@]}" --mount umount --lazy /',
             ),
         ),
+    ]
+
+
+def move_root(_a: Arguments, _: Facts) -> list[Piece]:
+    """Leave it out: chroot(1) is the child's own to do, and it would find no program afterwards."""
+    return [
+        not_done("a shell can't move its own root onto the host's and go on: its script pivots"),
+        *pivot_root(_a, _),
     ]

@@ -163,7 +163,7 @@ class _Script:
         match step.operation.name:
             case "open_root":
                 self._root = a.text("path").rstrip("/")
-            case "pivot_root":
+            case "pivot_root" | "move_root":
                 self._facts = self._facts._replace(before_pivot=False)
             case "exec":
                 self._become(environment(a))
