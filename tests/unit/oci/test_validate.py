@@ -200,13 +200,13 @@ def test_empty_path_is_a_new_namespace() -> None:
     assert spec["linux"]["namespaces"] == [{"type": "pid", "path": ""}]
 
 
-@pytest.mark.parametrize("identifier", ["a", "A_1.b+c-d", "...", "x" * 1024])
+@pytest.mark.parametrize("identifier", ["a", "A_1.b+c-d", "...", "x" * 255])
 def test_container_id_is_taken(identifier: str) -> None:
     """All letters that are fit for a file name are fit for an id."""
     assert check_id(identifier) == identifier
 
 
-@pytest.mark.parametrize("identifier", ["", ".", "..", "a/b", "a b", "é", "a\n", "x" * 1025])
+@pytest.mark.parametrize("identifier", ["", ".", "..", "a/b", "a b", "é", "a\n", "x" * 256])
 def test_container_id_is_refused(identifier: str) -> None:
     """What could be a path, or couldn't be a file name, is no id."""
     with pytest.raises(InvalidArgument):
