@@ -11,6 +11,7 @@ import stat
 from cloche.errors import InvalidArgument, InvalidSpec, NotFound
 from cloche.oci import sysctl, validate
 from cloche.oci.devices import with_default_rules
+from cloche.oci.schema import child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ def _refuse_sysctls_of_the_host(linux: Linux) -> None:
     for name in linux["sysctl"]:
         problem = sysctl.problem(name, own)
         if problem:
-            problem += ", and the one joined is the host's"
-            raise InvalidSpec(f"/linux/sysctl/{name}", problem)
+            problem = f"is there but must not be: it {problem}, and the one joined is the host's"
+            raise InvalidSpec(child("/linux/sysctl", name), problem)
 
 
 def _is_own(path: str, kind: str) -> bool:
