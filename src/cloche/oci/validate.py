@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import Any
 
-    from cloche.oci.spec import IDMapping, IntelRdt, Linux, Mount, Process, Seccomp, Spec
+    from cloche.oci.spec import (
+        Device,
+        DeviceRule,
+        IDMapping,
+        IntelRdt,
+        Linux,
+        Mount,
+        Process,
+        Seccomp,
+        Spec,
+    )
 
 RLIMITS = frozenset(
     "RLIMIT_" + name
@@ -265,6 +275,7 @@ def _linux(linux: Linux) -> None:
         for number in ("major", "minor"):
             if device["type"] != "p" and number not in device:
                 raise InvalidSpec(f"{pointer}/{number}", "is missing but must be there")
+        _device_numbers(device, 0, pointer)
     for name, device_name in linux.get("netDevices", {}).items():
         for text in (name, device_name.get("name", name)):
             if not _is_interface_name(text):
@@ -302,6 +313,16 @@ def _resctrl(rdt: IntelRdt) -> None:
         raise InvalidSpec(f"{pointer}/closID", problem)
 
 
+def _device_numbers(holder: Device | DeviceRule, least: int, pointer: str) -> None:
+    """Refuse numbers that the kernel has no bits for, and would cut: <linux/kdev_t.h>."""
+    for name, number, greatest in (
+        ("major", holder.get("major", 0), 2**12 - 1),
+        ("minor", holder.get("minor", 0), 2**20 - 1),
+    ):
+        if not least <= number <= greatest:
+            raise InvalidSpec(f"{pointer}/{name}", f"is {number} but must be {least} to {greatest}")
+
+
 def _is_interface_name(name: str) -> bool:
     """The kernel's own rule, ``dev_valid_name``: 1 to 15 bytes, no slash, colon or space."""
     encoded = name.encode("utf-8", "surrogateescape")
@@ -315,6 +336,7 @@ def _resources(linux: Linux) -> None:
         if not set(rule.get("access", "")) <= set("rwm"):
             pointer = f"/linux/resources/devices/{index}/access"
             raise InvalidSpec(pointer, f"is {json_name(rule['access'])} but must be of r, w, m")
+        _device_numbers(rule, -1, f"/linux/resources/devices/{index}")
     cpu = resources.get("cpu", {})
     if 0 < cpu.get("quota", 0) < cpu.get("burst", 0):
         problem = f"is {cpu['burst']} but must be no more than the quota, {cpu['quota']}"
