@@ -19,22 +19,57 @@ class _Decoding:
     """How to read, as ``json.JSONDecoder`` tells its scanner."""
 
     strict = True
-    object_hook = object_pairs_hook = None
+    object_hook = None
+    object_pairs_hook: Any = None
     parse_float = float
     parse_int = int
     parse_constant = _CONSTANTS.__getitem__
 
 
-def loads(text: str | bytes) -> Any:
+class DuplicateName(ValueError):
+    """Raised when an object has a name twice."""
+
+    def __init__(self, pointer: str) -> None:
+        super().__init__(f"{pointer} is there twice")
+        self.pointer = pointer
+        """Where, as a JSON pointer (RFC 6901)."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise DuplicateName("")  # only the second reading knows where
+    return members
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no number in JSON")
+
+
+class _StrictDecoding(_Decoding):
+    """The same, of exactly what RFC 8259 has, and no object with a name twice."""
+
+    object_pairs_hook = staticmethod(_unique)
+    parse_constant = staticmethod(_no_number)
+
+
+class _Pairs(list["Any"]):
+    """The members of an object, to be searched for a name that is there twice."""
+
+
+def loads(text: str | bytes, *, strict: bool = False) -> Any:
     """Return the value of a JSON text; bytes are UTF-8, or UTF-16 or UTF-32.
 
-    Raises ValueError with the line and column of a mistake, or RecursionError.
+    When ``strict``, neither NaN nor Infinity is a number, and a name that an object has twice is a
+    mistake: of the two programs that read such a text, each may take another one.
+
+    Raises ValueError with the line and column of a mistake, DuplicateName, or RecursionError.
     """
     try:
         from _json import make_scanner
 
         string = text if isinstance(text, str) else text.decode()
-        scan = make_scanner(_Decoding)  # type: ignore[arg-type]  # any object with these attributes
+        scan = make_scanner(_StrictDecoding if strict else _Decoding)  # type: ignore[arg-type]
         value, end = scan(string, len(string) - len(string.lstrip(_BLANKS)))
         if not string[end:].strip(_BLANKS):
             return value
@@ -42,7 +77,24 @@ def loads(text: str | bytes) -> Any:
         pass  # the same again, for the message
     import json
 
-    return json.loads(text)
+    if not strict:
+        return json.loads(text)
+    return _members(json.loads(text, object_pairs_hook=_Pairs, parse_constant=_no_number), "")
+
+
+def _members(value: Any, pointer: str) -> Any:
+    """Return a value with its objects made of their pairs; raises DuplicateName."""
+    if isinstance(value, _Pairs):
+        members = {}
+        for name, member in value:
+            place = f"{pointer}/{name.replace('~', '~0').replace('/', '~1')}"
+            if name in members:
+                raise DuplicateName(place)
+            members[name] = _members(member, place)
+        return members
+    if isinstance(value, list):
+        return [_members(item, f"{pointer}/{index}") for index, item in enumerate(value)]
+    return value
 
 
 def dumps(value: object, *, sort_keys: bool = False, indent: str = "") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json as standard
 import math
 import subprocess
@@ -89,6 +90,36 @@ def test_any_bytes_are_judged_alike(data: bytes) -> None:
 def test_special_texts_are_read_alike(text: str | bytes) -> None:
     """The corners: no value, twice the same key, no numbers, depth, surrogates, encodings."""
     assert outcome(json.loads, text) == outcome(standard.loads, text)
+
+
+@given(VALUES)
+def test_strict_texts_are_read(value: object) -> None:
+    """What has no NaN and no Infinity is read like anything else."""
+    text = standard.dumps(value)
+    if {"NaN", "Infinity", "-Infinity"} & set(text.replace(",", " ").replace("]", " ").split()):
+        return
+    with contextlib.suppress(ValueError):  # a text that looks like a number
+        assert repr(json.loads(text, strict=True)) == repr(standard.loads(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "pointer"),
+    [('{"a":1,"b":2,"a":3}', "/a"), ('[0,{"x~/":{"":1,"":2}}]', "/1/x~0~1/")],
+)
+def test_strict_names_are_there_once(text: str, pointer: str) -> None:
+    """A name that is there twice is found, however deep."""
+    assert json.loads(text)
+    with pytest.raises(json.DuplicateName) as caught:
+        json.loads(text, strict=True)
+    assert caught.value.pointer == pointer
+
+
+@pytest.mark.parametrize("text", ["NaN", "[Infinity]", '{"a":-Infinity}'])
+def test_strict_numbers_are_numbers(text: str) -> None:
+    """What JSON has no form for is no number."""
+    assert json.loads(text) is not None
+    with pytest.raises(ValueError, match="no number"):
+        json.loads(text, strict=True)
 
 
 @given(VALUES, st.booleans())

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from cloche.errors import InvalidArgument
 
-LENGTH = 1024
+LENGTH = 255
+"""``NAME_MAX``, the most bytes of a file's name: the container's directory has it."""
 _LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+_.-")
 
 
 def check_id(identifier: str) -> str:
     """Return a container id that is fit to be a file name everywhere.
 
-    Raises InvalidArgument unless it is 1 to 1024 of ``A-Z a-z 0-9 + _ . -``, and neither ``.`` nor
+    Raises InvalidArgument unless it is 1 to 255 of ``A-Z a-z 0-9 + _ . -``, and neither ``.`` nor
     ``..``.
     """
     if not identifier or len(identifier) > LENGTH:

@@ -30,7 +30,7 @@ def members(text: str, limit: int) -> int:
 
 def _number(text: str, limit: int) -> int:
     if not (text.isascii() and text.isdigit()):
-        raise ValueError(f"must be a list such as 0-3,7 and has {text!r}")
+        raise ValueError(f"{text!r} is no number")
     if len(text) > 9 or int(text) >= limit:
         raise ValueError(f"{text} is beyond the greatest, {limit - 1}")
     return int(text)

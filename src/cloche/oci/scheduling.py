@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from cloche.errors import InvalidSpec
 from cloche.oci import ranges
+from cloche.oci.schema import json_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ def _check_scheduler(scheduler: Scheduler) -> None:
     pointer = "/process/scheduler"
     policy = scheduler["policy"]
     if scheduler.get("priority") and policy not in ("SCHED_FIFO", "SCHED_RR"):
-        raise InvalidSpec(f"{pointer}/priority", f"{policy} has no priorities")
+        raise InvalidSpec(
+            f"{pointer}/priority", f"is {scheduler['priority']} but must be 0 with {policy}"
+        )
     times = {
         "runtime": scheduler.get("runtime", 0),
         "deadline": scheduler.get("deadline", 0),
@@ -42,13 +45,17 @@ def _check_scheduler(scheduler: Scheduler) -> None:
     }
     for name, value in times.items():
         if value and policy != "SCHED_DEADLINE":
-            raise InvalidSpec(f"{pointer}/{name}", f"only SCHED_DEADLINE has a {name}")
+            raise InvalidSpec(f"{pointer}/{name}", f"is {value} but must be 0 with {policy}")
         if value >= 2**63:
-            raise InvalidSpec(f"{pointer}/{name}", "must be less than 2**63 nanoseconds")
+            raise InvalidSpec(
+                f"{pointer}/{name}", f"is {value} but must be less than 2**63 nanoseconds"
+            )
     if policy == "SCHED_DEADLINE" and not (
         0 < times["runtime"] <= times["deadline"] <= (times["period"] or times["deadline"])
     ):
-        raise InvalidSpec(pointer, "must have runtime <= deadline <= period, and a runtime")
+        given = ", ".join(f"{name} {value}" for name, value in times.items())
+        problem = f"has {given} but must have 0 < runtime <= deadline <= period"
+        raise InvalidSpec(pointer, problem)
 
 
 def check_memory_policy(policy: MemoryPolicy) -> None:
@@ -57,18 +64,27 @@ def check_memory_policy(policy: MemoryPolicy) -> None:
     mode = policy["mode"]
     nodes = _members(policy.get("nodes", ""), ranges.NODES, f"{pointer}/nodes")
     if nodes and mode in _WITHOUT_NODES:
-        raise InvalidSpec(f"{pointer}/nodes", f"{mode} takes no nodes")
+        raise InvalidSpec(
+            f"{pointer}/nodes", f"is {json_name(policy['nodes'])} but must not be there with {mode}"
+        )
     if not nodes and mode not in (*_WITHOUT_NODES, _MAY_HAVE_NODES):
-        raise InvalidSpec(f"{pointer}/nodes", f"{mode} needs at least one node")
+        raise InvalidSpec(
+            f"{pointer}/nodes",
+            f"is {json_name(policy.get('nodes', ''))} but must name a node with {mode}",
+        )
     given = policy.get("flags", [])
     if given and mode in _WITHOUT_NODES:
-        raise InvalidSpec(f"{pointer}/flags", f"{mode} takes no flags")
+        raise InvalidSpec(f"{pointer}/flags", f"is {' '.join(given)} but must be empty with {mode}")
     if {"MPOL_F_STATIC_NODES", "MPOL_F_RELATIVE_NODES"} <= set(given):
-        raise InvalidSpec(f"{pointer}/flags", "the nodes can't be both static and relative")
+        raise InvalidSpec(
+            f"{pointer}/flags", f"is {' '.join(given)} but must not be both static and relative"
+        )
 
 
 def _members(text: str, limit: int, pointer: str) -> int:
     try:
         return ranges.members(text, limit)
     except ValueError as error:
-        raise InvalidSpec(pointer, str(error)) from None
+        raise InvalidSpec(
+            pointer, f"is {json_name(text)} but must be a list such as 0-3,7: {error}"
+        ) from None

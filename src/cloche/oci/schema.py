@@ -139,11 +139,11 @@ def _text(value: str, pointer: str) -> str:
     U+DC80 to U+DCFF; any other lone surrogate has no bytes.
     """
     if "\0" in value:
-        raise InvalidSpec(pointer, "holds a NUL character, which no system call can take")
+        raise InvalidSpec(pointer, f"is {json_name(value)} but must be without NUL characters")
     try:
         value.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        raise InvalidSpec(pointer, "holds a lone surrogate, which is no character") from None
+        raise InvalidSpec(pointer, "is text with a lone surrogate but must be Unicode") from None
     return value
 
 

@@ -83,7 +83,7 @@ def parse(mount: Mount, situation: Situation, index: int) -> Parsed:
     if is_bind:
         for option in parsed.data:
             if option != CREATE_OPTION and option not in _DEFAULTS:
-                raise InvalidSpec(pointer, f"a bind mount has no option {option!r}")
+                raise InvalidSpec(pointer, f"has {option!r} but must be options of a bind mount")
     if situation.devices_are_open and not _is_in_dev(destination(mount)):
         parsed = parsed._replace(set=parsed.set | flags.MOUNT_ATTR_NODEV)
         if is_bind:  # with what is mounted beneath the source

@@ -6,10 +6,12 @@ Source: OCI runtime-spec, ``bundle.md``.
 from __future__ import annotations
 
 import os
+import stat
 
-from cloche.errors import InvalidSpec, NotFound
+from cloche.errors import InvalidArgument, InvalidSpec, NotFound
 from cloche.oci import sysctl, validate
 from cloche.oci.devices import with_default_rules
+from cloche.oci.schema import child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,21 +27,9 @@ def load(directory: str, id: str) -> Spec:
     Its paths are absolute afterwards: the root's and those of bind mounts are relative to the
     bundle.  Raises NotFound, or InvalidSpec with the place of what is wrong.
     """
-    path = f"{directory}/config.json"
-    try:
-        with open(path, "rb") as file:
-            data = file.read(_LIMIT + 1)
-    except FileNotFoundError as error:
-        raise NotFound(
-            f"{path}: no such file or directory",
-            hint="a bundle is a directory with a config.json; name it with --bundle, or make one: "
-            "cloche oci spec",
-        ) from error
-    if len(data) > _LIMIT:
-        raise InvalidSpec("", f"has more than {_LIMIT} bytes")
-    spec = validate.parse(data)
+    spec = validate.parse(_read(f"{directory}/config.json"))
     if "process" not in spec:
-        raise InvalidSpec("/process", "is missing: a container needs a program")
+        raise InvalidSpec("/process", "is missing but required: a container needs a program")
     spec["root"]["path"] = os.path.join(directory, spec["root"]["path"])
     for mount in spec.get("mounts", []):
         source = mount.get("source", "")
@@ -54,6 +44,32 @@ def load(directory: str, id: str) -> Spec:
     return spec
 
 
+def _read(path: str) -> bytes:
+    """Return the content of the file, unless it is a FIFO, say, at which reading would wait."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise NotFound(
+            f"{path}: no such file or directory",
+            hint="a bundle is a directory with a config.json; name it with --bundle, or make one: "
+            "cloche oci spec",
+        ) from error
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise InvalidArgument(f"{path} isn't a regular file")
+        if found.st_size > _LIMIT:
+            raise InvalidSpec("", f"has {found.st_size} bytes but must have at most {_LIMIT}")
+        data = b""
+        while len(data) < _LIMIT and (more := os.read(fd, _LIMIT - len(data))):
+            data += more
+        return data
+    except OSError as error:
+        raise InvalidArgument(f"{path}: {(error.strerror or str(error)).lower()}") from error
+    finally:
+        os.close(fd)
+
+
 def _refuse_sysctls_of_the_host(linux: Linux) -> None:
     """Refuse kernel parameters of a namespace that is joined, and is the host's own."""
     if not linux.get("sysctl"):
@@ -66,8 +82,8 @@ def _refuse_sysctls_of_the_host(linux: Linux) -> None:
     for name in linux["sysctl"]:
         problem = sysctl.problem(name, own)
         if problem:
-            problem += ", and the one joined is the host's"
-            raise InvalidSpec(f"/linux/sysctl/{name}", problem)
+            problem = f"is there but must not be: it {problem}, and the one joined is the host's"
+            raise InvalidSpec(child("/linux/sysctl", name), problem)
 
 
 def _is_own(path: str, kind: str) -> bool:

@@ -38,31 +38,28 @@ _PT_INTERP = 3
 
 def error(plan: Plan, failure: Failure) -> StepFailed:
     """Return the error for a failure that the launcher recorded."""
+    from cloche.runtime import origin
+
     step = plan.steps[failure.step]
-    if step.operation.name in ("exec", "find_program"):
+    name = step.operation.name
+    if name in ("exec", "find_program"):
         message, hint = _exec(step, failure)
-        return _error(step, failure, message, hint)
-    if step.operation.name == "hook":
-        return _error(step, failure, "", failure.head.decode("utf-8", "replace").strip())
-    return _error(step, failure, "", _hint(plan, step, failure))
+    elif name == "hook":
+        message, hint = "", failure.head.decode("utf-8", "replace").strip()
+    else:
+        message, hint = "", _hint(plan, step, failure)
+    place = origin.explain(plan, failure)
+    if place:
+        message = f"{place}: {message or _reason(failure)}"
+    elif not message:
+        message = f"step {failure.step} failed: {what(step)}: {_reason(failure)}"
+    return StepFailed(name, failure.call, failure.path, failure.errno, message=message, hint=hint)
 
 
-def _error(step: Step, failure: Failure, message: str, hint: str) -> StepFailed:
-    if not message:
-        code = errno.errorcode.get(failure.errno, str(failure.errno))
-        reason = os.strerror(failure.errno).lower()
-        where = f" {failure.path}" if failure.path else ""
-        message = (
-            f"step {failure.step} failed: {what(step)}: {failure.call}{where}: {reason} ({code})"
-        )
-    return StepFailed(
-        step.operation.name,
-        failure.call,
-        failure.path,
-        failure.errno,
-        message=message,
-        hint=hint,
-    )
+def _reason(failure: Failure) -> str:
+    code = errno.errorcode.get(failure.errno, str(failure.errno))
+    where = f" {failure.path}" if failure.path else ""
+    return f"{failure.call}{where}: {os.strerror(failure.errno).lower()} ({code})"
 
 
 def _exec(step: Step, failure: Failure) -> tuple[str, str]:

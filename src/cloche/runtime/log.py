@@ -21,16 +21,17 @@ class Log(Record):
     format: str = "text"
 
     def failure(self, message: str, hint: str = "") -> None:
-        """Tell what failed, to the log and to people."""
-        self._write("error", f"{message} ({hint})" if hint and self.path else message)
+        """Tell what failed, to the log and to people, in one line: engines show no more."""
+        text = f"{message} ({hint})" if hint else message
+        self._write("error", text)
         if self.path or self.format == "text":
-            output.tell_error(message, hint)
+            output.tell_error(_one_line(text))
 
     def warning(self, message: str) -> None:
         """Tell what isn't as it was asked for."""
         self._write("warning", message)
         if not self.path and self.format == "text":
-            output.tell_warning(message)
+            output.tell_warning(_one_line(message))
 
     def _write(self, level: str, message: str) -> None:
         if not self.path and self.format == "text":
@@ -49,6 +50,11 @@ class Log(Record):
             os.write(fd, line.encode("utf-8", "surrogateescape"))
         finally:
             os.close(fd)
+
+
+def _one_line(message: str) -> str:
+    """Escape line feeds: a name in a message must not pass for a message."""
+    return message.rstrip("\n").replace("\n", "\\n")
 
 
 def _line(level: str, message: str, format: str) -> str:

@@ -208,6 +208,20 @@ def replaced(document: Any, pointer: str, value: Any) -> Any:
     return changed
 
 
+def escaped(key: str) -> str:
+    """Return an object's key as it stands in a JSON pointer."""
+    return key.replace("~", "~0").replace("/", "~1")
+
+
+def at(document: Any, pointer: str) -> Any:
+    """Return the value at a JSON pointer."""
+    value = document
+    for key in pointer.split("/")[1:]:
+        name = key.replace("~1", "/").replace("~0", "~")
+        value = value[int(name)] if isinstance(value, list) else value[name]
+    return value
+
+
 def pointers(value: Any, pointer: str = "") -> list[str]:
     """Return the JSON pointer of every value in a document."""
     found = [pointer]
@@ -217,6 +231,5 @@ def pointers(value: Any, pointer: str = "") -> list[str]:
     elif isinstance(value, list):
         members = enumerate(value)
     for key, member in members:
-        escaped = str(key).replace("~", "~0").replace("/", "~1")
-        found += pointers(member, f"{pointer}/{escaped}")
+        found += pointers(member, f"{pointer}/{escaped(str(key))}")
     return found

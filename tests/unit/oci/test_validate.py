@@ -1,6 +1,8 @@
 """What a spec mustn't contradict."""
 
+import contextlib
 import json
+import re
 from typing import Any
 
 import pytest
@@ -10,9 +12,11 @@ from hypothesis import strategies as st
 from cloche.errors import InvalidArgument, InvalidSpec
 from cloche.oci.identifier import check_id
 from cloche.oci.validate import parse, validate
-from tests.unit.oci.full import JSON, full, pointers, replaced
+from tests.unit.oci.full import JSON, at, escaped, full, pointers, replaced
 
 MINIMAL = {"ociVersion": "1.0.0", "root": {"path": "rootfs"}}
+FORM = re.compile(r"(is|has) .*but (must |required)", re.DOTALL)
+"""What is there, and what was expected."""
 MAPPING = {"containerID": 0, "hostID": 0, "size": 10}
 
 
@@ -44,6 +48,40 @@ def test_what_is_no_json_is_refused(text: str | bytes) -> None:
     with pytest.raises(InvalidSpec) as caught:
         parse(text)
     assert caught.value.pointer == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "pointer"),
+    [
+        ('{"a": 1, "a": 1}', "/a"),
+        ('{"linux": {"a/b": [0, {"x": 1, "y": 2, "x": 3}]}}', "/linux/a~1b/1/x"),
+    ],
+)
+def test_name_that_is_there_twice_is_refused(text: str, pointer: str) -> None:
+    """Who checked the document before may have read the other one."""
+    with pytest.raises(InvalidSpec) as caught:
+        parse(text)
+    assert caught.value.pointer == pointer
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "line 1 column 1"),
+        ('{"a": [1,\n}', "line 2 column 1"),
+        (b'{"a": "\xff"}', "no UTF-8 at byte 7"),
+        (b"\xef\xbb\xbf{}", "BOM"),
+        ("[" * 100_000, "nested too deeply"),
+        ("1" * 5000, "thousands of digits"),
+        ('{"a": NaN}', "NaN is no number"),
+    ],
+)
+def test_what_is_no_json_is_located(text: str | bytes, words: str) -> None:
+    """The message tells where the text stops to be JSON, or why it can't be read."""
+    with pytest.raises(InvalidSpec) as caught:
+        parse(text)
+    assert words in caught.value.problem
+    assert FORM.match(caught.value.problem)
 
 
 @pytest.mark.parametrize("version", ["1.0.0", "1.2.1-dev", "1.3.0+dev", "1.0.0-rc5-dev", "1.99.0"])
@@ -120,6 +158,10 @@ CONTRADICTIONS: list[tuple[str, str, Any]] = [
     ("/linux/devices/0/path", "/linux/devices/0/path", "dev/fuse"),
     ("/linux/devices/0/minor", "/linux/devices/0/minor", None),
     ("/linux/devices/1/major", "/linux/devices/1/type", "b"),
+    ("/linux/devices/0/major", "/linux/devices/0/major", 4096),
+    ("/linux/devices/0/minor", "/linux/devices/0/minor", -1),
+    ("/linux/resources/devices/1/minor", "/linux/resources/devices/1/minor", 2**20),
+    ("/linux/resources/devices/1/major", "/linux/resources/devices/1/major", -2),
     ("/linux/netDevices/eth0", "/linux/netDevices/eth0/name", "a name"),
     ("/linux/netDevices/a~1b", "/linux/netDevices", {"a/b": {}}),
     ("/linux/netDevices/0123456789abcdef", "/linux/netDevices", {"0123456789abcdef": {}}),
@@ -168,6 +210,7 @@ def test_contradiction_is_named_by_its_pointer(shown: str, changed: str, value: 
     with pytest.raises(InvalidSpec) as caught:
         validate(replaced(full(), changed, value))
     assert caught.value.pointer == shown
+    assert FORM.match(caught.value.problem)
 
 
 def test_unknown_capability_is_no_error() -> None:
@@ -180,7 +223,7 @@ def test_unlimited_is_the_greatest_limit(infinity: int) -> None:
     """RLIM_INFINITY is above every number, whichever way it is written."""
     limit = {"type": "RLIMIT_CORE", "soft": 2**64 - 2, "hard": infinity}
     assert validate(replaced(full(), "/process/rlimits", [limit]))
-    with pytest.raises(InvalidSpec, match="greater than the hard limit"):
+    with pytest.raises(InvalidSpec, match="no more than the hard limit"):
         validate(replaced(full(), "/process/rlimits", [{**limit, "soft": infinity, "hard": 5}]))
 
 
@@ -204,27 +247,63 @@ def test_empty_path_is_a_new_namespace() -> None:
     assert spec["linux"]["namespaces"] == [{"type": "pid", "path": ""}]
 
 
-@pytest.mark.parametrize("identifier", ["a", "A_1.b+c-d", "...", "x" * 1024])
+@pytest.mark.parametrize("identifier", ["a", "A_1.b+c-d", "...", "x" * 255])
 def test_container_id_is_taken(identifier: str) -> None:
     """All letters that are fit for a file name are fit for an id."""
     assert check_id(identifier) == identifier
 
 
-@pytest.mark.parametrize("identifier", ["", ".", "..", "a/b", "a b", "é", "a\n", "x" * 1025])
+@pytest.mark.parametrize("identifier", ["", ".", "..", "a/b", "a b", "é", "a\n", "x" * 256])
 def test_container_id_is_refused(identifier: str) -> None:
     """What could be a path, or couldn't be a file name, is no id."""
     with pytest.raises(InvalidArgument):
         check_id(identifier)
 
 
+def judged(document: object) -> Any:
+    """Return the valid spec; None for a document that is refused in the words that all are."""
+    try:
+        return validate(document)
+    except InvalidSpec as error:
+        problem = error.problem
+    assert FORM.match(problem)
+    return None
+
+
 @given(st.sampled_from(pointers(full())), JSON)
 def test_any_change_is_judged(pointer: str, value: object) -> None:
     """Whatever is put anywhere, the answer is a valid spec or InvalidSpec."""
-    try:
-        once = validate(replaced(full(), pointer, value))
-    except InvalidSpec:
-        return
-    assert validate(once) == once
+    once = judged(replaced(full(), pointer, value))
+    assert once is None or validate(once) == once
+
+
+@given(st.dictionaries(st.sampled_from(pointers(full())[1:]), JSON, min_size=2, max_size=4))
+def test_any_changes_are_judged(changes: dict[str, object]) -> None:
+    """So it is with several changes at a time, one of which may take the others' place away."""
+    document = full()
+    for pointer, value in changes.items():
+        with contextlib.suppress(LookupError, TypeError, ValueError):
+            document = replaced(document, pointer, value)
+    judged(document)
+
+
+@given(st.binary(max_size=40) | st.text(max_size=40) | JSON.map(json.dumps))
+def test_any_text_is_judged(data: bytes | str) -> None:
+    """Whatever a file holds, the answer is a valid spec or InvalidSpec."""
+    with contextlib.suppress(InvalidSpec):
+        parse(data)
+
+
+@given(st.sampled_from(pointers(full())[1:]))
+def test_any_missing_member_is_judged(pointer: str) -> None:
+    """Without any of its members a spec is still valid, or the place of what is wrong is told."""
+    holder, _, key = pointer.rpartition("/")
+    parent = at(full(), holder)
+    if isinstance(parent, dict):
+        parent = {name: value for name, value in parent.items() if escaped(name) != key}
+    else:
+        parent = [value for index, value in enumerate(parent) if str(index) != key]
+    judged(replaced(full(), holder, parent))
 
 
 IDS = st.integers(min_value=0, max_value=2**32 - 2)

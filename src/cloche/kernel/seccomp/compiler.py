@@ -17,7 +17,7 @@ from cloche.kernel.seccomp.profile import OPERATORS, action_value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
 _LIBRARY = "libseccomp.so.2"
@@ -54,6 +54,21 @@ def version() -> tuple[int, int, int]:
     """Return libseccomp's version; raises MissingDependency when it isn't installed."""
     found = _load().seccomp_version().contents
     return int(found.major), int(found.minor), int(found.micro)
+
+
+def known(architectures: Iterable[str]) -> list[str]:
+    """Return those architectures, such as ``SCMP_ARCH_X86``, that libseccomp knows.
+
+    Raises MissingDependency when it isn't installed.
+    """
+    library = _load()
+    return [name for name in architectures if _token(library, name)]
+
+
+def _token(library: ctypes.CDLL, architecture: str) -> int:
+    """Return libseccomp's number of an architecture, 0 for one that it doesn't know."""
+    word = architecture.removeprefix("SCMP_ARCH_").lower()
+    return int(library.seccomp_arch_resolve_name(word.encode()))
 
 
 def build(profile: Mapping[str, Any]) -> bytes:
@@ -122,8 +137,7 @@ class _Filter:
 
     def add_architecture(self, name: str, pointer: str) -> int:
         """Let the rules hold for an architecture such as ``SCMP_ARCH_X86``; return its token."""
-        word = name.removeprefix("SCMP_ARCH_").lower()
-        token = int(self.library.seccomp_arch_resolve_name(word.encode()))
+        token = _token(self.library, name)
         if not token:
             raise InvalidSpec(pointer, f"libseccomp knows no architecture {name}")
         result = self.library.seccomp_arch_add(self.context, token)
