@@ -124,8 +124,8 @@ def _program(word: str, name: str) -> None:
 
 
 for _name in (
-    "busybox", "bwrap", "capsh", "clang", "crun", "gcc", "ip", "nsenter", "prlimit", "runc",
-    "setpriv", "strace", "unshare",
+    "busybox", "bwrap", "capsh", "clang", "conmon", "containerd", "crun", "ctr", "curl", "docker",
+    "dockerd", "gcc", "ip", "nsenter", "podman", "prlimit", "runc", "setpriv", "strace", "unshare",
 ):  # fmt: skip
     _program(_name, _name)
 
