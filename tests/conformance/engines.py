@@ -48,6 +48,12 @@ class Client:
         assert done.returncode == 0, f"{' '.join(arguments)}: {done.returncode}\n{done.stderr}"
         return done.stdout.strip()
 
+    def until(self, text: str, *arguments: str) -> None:
+        """Run it until it prints a text."""
+        end = time.monotonic() + PATIENCE
+        while text not in (printed := self(*arguments)):
+            assert time.monotonic() < end, f"{' '.join(arguments)}: {text!r} isn't in {printed!r}"
+
     @contextlib.contextmanager
     def start(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
         """Start it, to read what it goes on to print; it is killed at the end."""
@@ -110,10 +116,10 @@ class Daemon:
             assert alive and time.monotonic() < end, self.log.read_text()[-2000:]
         self.mounts = self._mounts()
 
-    def mounts_left(self) -> set[str]:
-        """Return the mount points that weren't there when the daemon was ready."""
+    def mounts_left(self, but: str = "") -> set[str]:
+        """Return the mount points that weren't there when the daemon was ready, but for one."""
         end = time.monotonic() + PATIENCE
-        while (left := self._mounts() - self.mounts) and time.monotonic() < end:
+        while (left := self._mounts() - self.mounts - {but}) and time.monotonic() < end:
             time.sleep(0.02)
         return left
 
@@ -144,8 +150,15 @@ class Group:
             lines = [line.split() for line in file]
         points = [line[4] for line in lines if line[line.index("-") + 1] in ("cgroup", "cgroup2")]
         self.directories = [Path(f"{point}{self.path}") for point in points]
+        self.kept = ""
         for directory in self.directories:
-            directory.mkdir()
+            _make(directory)
+
+    def keep(self, name: str) -> None:
+        """Make a group in it that is the engine's own, and may stay."""
+        self.kept = name
+        for directory in self.directories:
+            _make(directory / name)
 
     def left(self) -> list[Path]:
         """Return the groups that containers have left, once nothing changes any more."""
@@ -159,7 +172,7 @@ class Group:
             Path(entry.path)
             for directory in self.directories
             for entry in os.scandir(directory)
-            if entry.is_dir()
+            if entry.is_dir() and entry.name != self.kept
         ]
 
     def limit(self, pid: int, v1: str, v2: str) -> str:
@@ -179,6 +192,14 @@ class Group:
                     os.rmdir(path)
 
 
+def _make(group: Path) -> None:
+    """Make a cgroup that processes may enter: in a new one of cpuset (v1) they have no CPU."""
+    group.mkdir()
+    for name in ("cpuset.cpus", "cpuset.mems"):
+        if (group / name).exists() and (group / "tasks").exists():
+            (group / name).write_text((group.parent / name).read_text())
+
+
 def line(stream: IO[str] | None, text: str) -> str:
     """Read lines until one has a text in it, and return it."""
     assert stream is not None
@@ -191,3 +212,17 @@ def line(stream: IO[str] | None, text: str) -> str:
         if not seen[-1]:
             break
     raise AssertionError(f"{text!r} isn't in {''.join(seen)!r}")
+
+
+def talk(terminal: Terminal) -> None:
+    """Type to a shell in a container: it sees the terminal's size, also a new one; it exits with 4."""
+    terminal.expect(b"# ")
+    terminal.type(b"tty\r")
+    terminal.expect(b"/dev/pts/")
+    for rows, columns in ((24, 80), (30, 100)):
+        terminal.resize(rows, columns)
+        size = f"{rows} {columns}"
+        terminal.type(f'until [ "$(stty size)" = "{size}" ]; do sleep 0.05; done\r'.encode())
+        terminal.type(b'echo it is "so"\r')
+        terminal.expect(b"it is so\r\n")
+    terminal.type(b"exit 4\r")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.engines import Client, Group, line
+from tests.conformance.engines import Client, Group, talk
 from tests.conformance.images import FOREVER
 from tests.terminals import Terminal
 
@@ -36,8 +36,9 @@ under-test = ["{runtime}"]
 
 
 @pytest.fixture(scope="module")
-def podman(private: Path, place: Path, root_archive: Path) -> Client:
+def podman(private: Path, place: Path, root_archive: Path, group: Group) -> Client:
     """A podman of its own, with an image."""
+    group.keep("conmon")
     configuration = place / "containers.conf"
     configuration.write_text(CONFIGURATION.format(runtime=private))
     options = {"root": "images", "runroot": "run", "tmpdir": "tmp"}
@@ -66,8 +67,7 @@ def running(podman: Client, run: list[str]) -> Iterator[str]:
     health = ["--health-cmd=test -e /healthy", "--health-interval=disable"]
     podman(*run, "--detach", "--name=one", *limits, *health, IMAGE, "sh", "-c", FOREVER)
     try:
-        with podman.start("logs", "--follow", "one") as logs:
-            line(logs.stdout, "ready")
+        podman.until("ready", "logs", "one")
         yield "one"
     finally:
         podman("rm", "--force", "--time=0", "one")
@@ -96,7 +96,7 @@ def test_exit_code(podman: Client, run: list[str], command: list[str], code: int
 def test_terminal(podman: Client, run: list[str], terminal: Terminal) -> None:
     """What is typed reaches the program, and its terminal has the size of the user's."""
     with podman.on_terminal(terminal, *run, "--interactive", "--tty", "--rm", IMAGE, "sh") as sh:
-        _talk(terminal)
+        talk(terminal)
         assert sh.wait(10) == 4
 
 
@@ -104,21 +104,8 @@ def test_exec_on_a_terminal(podman: Client, running: str, terminal: Terminal) ->
     """One more program gets a terminal as the first does."""
     arguments = ("exec", "--interactive", "--tty", running, "sh")
     with podman.on_terminal(terminal, *arguments) as sh:
-        _talk(terminal)
+        talk(terminal)
         assert sh.wait(10) == 4
-
-
-def _talk(terminal: Terminal) -> None:
-    terminal.expect(b"# ")
-    terminal.type(b"tty\r")
-    terminal.expect(b"/dev/pts/")
-    for rows, columns in ((24, 80), (30, 100)):
-        terminal.resize(rows, columns)
-        size = f"{rows} {columns}"
-        terminal.type(f'until [ "$(stty size)" = "{size}" ]; do sleep 0.05; done\r'.encode())
-        terminal.type(b'echo it is "so"\r')
-        terminal.expect(b"it is so\r\n")
-    terminal.type(b"exit 4\r")
 
 
 @pytest.mark.parametrize(
@@ -158,9 +145,8 @@ def test_stop(podman: Client, running: str) -> None:
 
 def test_kill(podman: Client, running: str) -> None:
     """Any signal can be sent; KILL ends the container."""
-    with podman.start("logs", "--follow", running) as logs:
-        podman("kill", "--signal=USR1", running)
-        line(logs.stdout, "got USR1")
+    podman("kill", "--signal=USR1", running)
+    podman.until("got USR1", "logs", running)
     podman("kill", running)
     assert podman("wait", running) == "137"
 
