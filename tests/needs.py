@@ -116,6 +116,11 @@ def _resource() -> str:
     return "the tests run without CAP_SYS_RESOURCE"
 
 
+@_word("criu")
+def _criu() -> str:
+    return _try("criu", "check")
+
+
 def _program(word: str, name: str) -> None:
     def probe() -> str:
         return "" if shutil.which(name) else f"{name} isn't installed"
@@ -129,5 +134,5 @@ for _name in (
 ):  # fmt: skip
     _program(_name, _name)
 
-NOT_IN_CI = frozenset({"resource"})
+NOT_IN_CI = frozenset({"criu", "resource"})
 """What CI's machine lacks, so that a test which needs it is skipped there too."""

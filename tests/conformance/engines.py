@@ -169,10 +169,10 @@ class Group:
 
     def _children(self) -> list[Path]:
         return [
-            Path(entry.path)
+            Path(path)
             for directory in self.directories
-            for entry in os.scandir(directory)
-            if entry.is_dir() and entry.name != self.kept
+            for path, _, _ in os.walk(directory)
+            if path not in (str(directory), f"{directory}/{self.kept}")
         ]
 
     def limit(self, pid: int, v1: str, v2: str) -> str:
@@ -224,5 +224,5 @@ def talk(terminal: Terminal) -> None:
         size = f"{rows} {columns}"
         terminal.type(f'until [ "$(stty size)" = "{size}" ]; do sleep 0.05; done\r'.encode())
         terminal.type(b'echo it is "so"\r')
-        terminal.expect(b"it is so\r\n")
+        terminal.expect(b"\nit is so\r")
     terminal.type(b"exit 4\r")

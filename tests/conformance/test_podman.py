@@ -261,3 +261,16 @@ def test_privileged(podman: Client, run: list[str]) -> None:
     """A privileged container has the host's devices and no masked paths."""
     script = "test -c /dev/kmsg && mount -t tmpfs tmpfs /tmp && echo yes"
     assert podman(*run, "--rm", "--privileged", IMAGE, "sh", "-c", script) == "yes"
+
+
+@pytest.mark.needs("criu")
+def test_checkpoint(podman: Client, running: str) -> None:
+    """A container is written to disk, and goes on from there."""
+    pid = _state(podman, running, "Pid")
+    podman("container", "checkpoint", running)
+    assert _state(podman, running, "Status") == "exited"
+    podman("container", "restore", running)
+    assert _state(podman, running, "Status") == "running"
+    assert _state(podman, running, "Pid") != pid
+    podman("kill", "--signal=USR1", running)
+    podman.until("got USR1", "logs", running)
