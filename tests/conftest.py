@@ -29,7 +29,7 @@ import pytest
 from tests import leaks, needs
 from tests.terminals import Terminal
 
-LEAK_PROOF_DIRECTORIES = {"contract", "kernel", "native"}
+LEAK_PROOF_DIRECTORIES = {"conformance", "contract", "kernel", "native"}
 ORDINARY_ID = 65533
 """A uid and gid that no passwd file has: neither nobody (65534) nor a person."""
 SUBORDINATE_USER = "cloche-test-"

@@ -116,6 +116,11 @@ def _resource() -> str:
     return "the tests run without CAP_SYS_RESOURCE"
 
 
+@_word("criu")
+def _criu() -> str:
+    return _try("criu", "check")
+
+
 def _program(word: str, name: str) -> None:
     def probe() -> str:
         return "" if shutil.which(name) else f"{name} isn't installed"
@@ -124,10 +129,10 @@ def _program(word: str, name: str) -> None:
 
 
 for _name in (
-    "busybox", "bwrap", "capsh", "clang", "crun", "gcc", "ip", "nsenter", "prlimit", "runc",
-    "setpriv", "strace", "unshare",
+    "busybox", "bwrap", "capsh", "clang", "conmon", "containerd", "crun", "ctr", "curl", "docker",
+    "dockerd", "gcc", "ip", "nsenter", "podman", "prlimit", "runc", "setpriv", "strace", "unshare",
 ):  # fmt: skip
     _program(_name, _name)
 
-NOT_IN_CI = frozenset({"resource"})
+NOT_IN_CI = frozenset({"criu", "resource"})
 """What CI's machine lacks, so that a test which needs it is skipped there too."""

@@ -183,14 +183,13 @@ TimeOffsets = Object(
     },
     (),
 )
-FileMode = Integer(0, 4095)
 Device = Object(
     {
         "type": Word(("c", "b", "u", "p")),
         "path": str,
         "major": Int64,
         "minor": Int64,
-        "fileMode": FileMode,
+        "fileMode": Uint32,
         "uid": Uint32,
         "gid": Uint32,
     },

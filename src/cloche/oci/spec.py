@@ -31,8 +31,8 @@ Int64: TypeAlias = Annotated[int, Bounds(-(2**63), 2**63 - 1)]
 Uint16: TypeAlias = Annotated[int, Bounds(0, 2**16 - 1)]
 Uint32: TypeAlias = Annotated[int, Bounds(0, 2**32 - 1)]
 Uint64: TypeAlias = Annotated[int, Bounds(0, 2**64 - 1)]
-FileMode: TypeAlias = Annotated[int, Bounds(0, 0o7777)]
-"""Permission bits.  The JSON schema stops at 0777; engines copy a device's sticky bit too."""
+FileMode: TypeAlias = Annotated[int, Bounds(0, 2**32 - 1)]
+"""Permission bits.  The JSON schema stops at 0777; engines copy all of a device's ``st_mode``."""
 
 
 # --- the process -------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ def test_wrong_type_is_named_by_its_pointer(pointer: str) -> None:
         ("/linux/resources/memory/limit", 2**63),
         ("/linux/resources/memory/swappiness", 101),
         ("/linux/seccomp/syscalls/0/args/0/index", 6),
-        ("/linux/devices/0/fileMode", 0o10000),
+        ("/linux/devices/0/fileMode", 2**32),
         ("/linux/devices/0/type", "a"),
         ("/linux/namespaces/0/type", "Mount"),
         ("/linux/rootfsPropagation", "public"),
