@@ -40,6 +40,11 @@ def placement(situation: Situation) -> Placement:
     return limits.build(features.cgroups, path, resources, page_size=features.page_size)
 
 
+def directories(situation: Situation) -> list[str]:
+    """Return the directories of the container's groups, for commands that come later."""
+    return list(placement(situation).groups)
+
+
 def create(placement: Placement, slot: int, *, take: bool = False) -> list[Step]:
     """Make the groups and set their limits, before anything can run in them.
 
