@@ -15,29 +15,13 @@ from cloche.record import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.kernel.cgroup.layout import Layout
+    from cloche.kernel.cgroup.present import Present
     from cloche.oci.spec import BlockIo, Cpu, Memory, Resources, ThrottleDevice
 
 POINTER = "/linux/resources"
 UNLIMITED = 2**63 - 1
 _MOST_NUMBERS = 1 << 16
 _UNITS = {"KB": 10, "MB": 20, "GB": 30}
-
-
-class Present(Record):
-    """What a running container's group has, where that decides how new limits are written."""
-
-    memory: int | None = None
-    """The limit of memory, bytes; None for none, as in all that follow."""
-    swap: int | None = None
-    """The limit of memory and swap together, bytes."""
-    usage: int = 0
-    """The memory in use, bytes."""
-    quota: int | None = None
-    """Microseconds, as are ``period`` and ``burst``."""
-    period: int = 100_000
-    burst: int = 0
-    devices: str = ""
-    """v1: what ``devices.list`` shows."""
 
 
 class Request(Record):

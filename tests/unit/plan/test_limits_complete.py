@@ -12,6 +12,7 @@ from cloche.kernel.device_rules import EVERY_ACCESS, MKNOD, Access, Rule
 from cloche.oci.spec import Resources
 from cloche.plan import compile as compiler
 from cloche.plan import device_access, limits
+from cloche.plan.launch import Lifecycle
 from cloche.plan.limits import Placement
 from tests.unit.plan.test_limits import DEFAULT_DEVICES, HYBRID, MIB, ROOT, UNIFIED, V1
 from tests.unit.plan.test_limits import V2 as WITHOUT_PROGRAMS
@@ -210,14 +211,14 @@ def test_a_device_with_a_leaf_weight_of_zero() -> None:
 def test_a_plan_for_a_runtime(spec: Any, features: Any, launch: Any) -> None:
     """Groups may be there already, and no node is withheld: the rules are enforced."""
     features = features._replace(cgroups=features.cgroups._replace(device_programs=True))
-    plan = compiler.compile(spec, features, launch._replace(complete=True))
+    plan = compiler.compile(spec, features, launch._replace(lifecycle=Lifecycle()))
     names = [step.operation.name for step in plan.steps]
     assert "device_filter" in names
     create = next(step for step in plan.steps if step.operation.name == "cgroup_create")
     assert create.argument("take") == 1
     assert create.argument("path") == "/sys/fs/cgroup/abc"
     nested = features._replace(in_user_namespace=True)
-    plan = compiler.compile(spec, nested, launch._replace(complete=True))
+    plan = compiler.compile(spec, nested, launch._replace(lifecycle=Lifecycle()))
     assert "device_filter" not in [step.operation.name for step in plan.steps]
 
 
