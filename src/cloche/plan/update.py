@@ -6,14 +6,14 @@ period, memory and the sum with swap) is completed with what the group has.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from cloche.errors import ControllerUnavailable, Unavailable
 from cloche.plan import device_access, limits, limits_v1
 from cloche.plan.controllers import require_device_rules
 from cloche.plan.limits import Write
 from cloche.plan.resources import Request
+from cloche.record import Record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cloche.oci.spec import Cpu, Memory, Resources
 
 
-class Changes(NamedTuple):
+class Changes(Record):
     """New limits as kernel operations."""
 
     writes: tuple[Write, ...]

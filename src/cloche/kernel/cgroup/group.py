@@ -19,7 +19,7 @@ from cloche.kernel.cgroup.statistics import Limits, Statistics
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from typing import TypeVar
 
     _Figure = TypeVar("_Figure")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
 from cloche.kernel.cgroup.files import read, read_number
+from cloche.record import Record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.kernel.cgroup.group import Group
 
 
-class Present(NamedTuple):
+class Present(Record):
     """Limits in bytes and microseconds, the group's own; None for no limit."""
 
     memory: int | None = None

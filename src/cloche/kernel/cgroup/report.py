@@ -8,17 +8,19 @@ is left out, or 0 where readers expect it.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
 
 from cloche.kernel.cgroup.files import keyed, read
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cloche.kernel.cgroup.group import Group
+
+    Document = dict[str, Any]
 
 UNLIMITED = (1 << 64) - 1
 """What stands for ``max``."""
-
-Document = dict[str, Any]
 
 _CPUSET = (
     "cpu_exclusive", "mem_hardwall", "mem_exclusive", "memory_migrate", "memory_spread_page",

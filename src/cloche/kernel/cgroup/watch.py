@@ -7,10 +7,10 @@ import select
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
 
 from cloche.kernel.cgroup.files import keyed
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.kernel.cgroup.group import Group
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from cloche.errors import InvalidArgument, WrongState
 from cloche.runtime.arguments import Option
 from cloche.runtime.container import STOPPED, Container
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cloche.runtime.arguments import Values
     from cloche.runtime.main import Settings
 
@@ -65,7 +66,7 @@ def seconds(text: str) -> float:
 
 
 def _print(kind: str, id: str, data: dict[str, Any] | None) -> None:
-    import json
+    from cloche import json
 
     document = {"type": kind, "id": id} | ({"data": data} if data is not None else {})
     print(json.dumps(document), flush=True)

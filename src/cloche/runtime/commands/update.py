@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from cloche.errors import (
     ControllerUnavailable,
@@ -19,7 +19,10 @@ from cloche.errors import (
 from cloche.runtime.arguments import Option
 from cloche.runtime.container import Container
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cloche.kernel.cgroup.group import Group
     from cloche.oci.spec import Resources
     from cloche.plan.limits import Write
@@ -179,7 +182,7 @@ def _wanted(values: Values) -> Resources:
 
 
 def _document(source: str) -> Resources:
-    import json
+    from cloche import json
 
     try:
         if source == "-":
@@ -197,10 +200,11 @@ def _document(source: str) -> Resources:
 
 
 def _checked(document: object) -> Resources:
-    from cloche.oci import schema, spec
+    from cloche.oci import fields, schema
 
     try:
-        return cast("Resources", schema.convert(document, spec.Resources))
+        resources: Resources = schema.convert(document, fields.Resources)
+        return resources
     except InvalidSpec as error:
         raise _invalid(error) from error
 
