@@ -19,12 +19,97 @@ int step_cgroup_parent(struct run *run, const struct step *step)
     return 0;
 }
 
+// Reads the beginning of a cgroup's file, as text; returns its length, or -1. A file that this
+// version or hierarchy doesn't have is empty.
+static ssize_t read_start(int cgroup, const char *name, char *content, size_t size)
+{
+    cleanup_fd int fd = openat(cgroup, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    ssize_t length = fd < 0 ? -1 : read(fd, content, size - 1);
+    if (length < 0 && errno != ENOENT)
+        return -1;
+    length = length < 0 ? 0 : length;
+    content[length] = '\0';
+    return length;
+}
+
+// A cgroup that is there already is as good as a new one, unless something is in it or would be
+// held up in it.
+static int take_over(struct run *run, const char *path)
+{
+    char content[64];
+    cleanup_fd int cgroup = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (cgroup < 0)
+        return fail(run, "open", path);
+    ssize_t length = read_start(cgroup, "cgroup.procs", content, sizeof content);
+    if (length != 0) {
+        errno = length > 0 ? EBUSY : errno;
+        return fail(run, "take over", path);
+    }
+    ssize_t v1 = read_start(cgroup, "freezer.state", content, sizeof content);
+    bool frozen = v1 > 0 && strcmp(content, "THAWED\n") != 0;
+    ssize_t v2 = read_start(cgroup, "cgroup.freeze", content, sizeof content);
+    if (v1 < 0 || v2 < 0 || frozen || content[0] == '1') {
+        errno = v1 < 0 || v2 < 0 ? errno : EDEADLK;
+        return fail(run, "take over", path);
+    }
+    return 0;
+}
+
 int step_cgroup_create(struct run *run, const struct step *step)
 {
     const char *path = string_argument(step, 0);
-    if (mkdir(path, 0755) < 0)
-        return fail(run, "mkdir", path);
+    if (mkdir(path, 0755) < 0) {
+        if (errno != EEXIST || !number_argument(step, 1))
+            return fail(run, "mkdir", path);
+        if (take_over(run, path) < 0)
+            return -1;
+    }
     undo_add(run, UNDO_CGROUP, path);
+    return 0;
+}
+
+int step_cgroup_inherit(struct run *run, const struct step *step)
+{
+    static const char *const files[] = {"cpuset.cpus", "cpuset.mems"};
+    const char *path = string_argument(step, 0);
+    cleanup_fd int cgroup = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (cgroup < 0)
+        return fail(run, "open", path);
+    for (unsigned i = 0; i < sizeof files / sizeof *files; i++) {
+        char own[16], above[4096], name[32];
+        struct text text = TEXT(name);
+        text_add(&text, "../");
+        text_add(&text, files[i]);
+        if (read_start(cgroup, files[i], own, sizeof own) < 0)
+            return fail(run, "read", path);
+        if (own[0] != '\0' && own[0] != '\n')
+            continue;
+        if (read_start(cgroup, name, above, sizeof above) < 0)
+            return fail(run, "read", path);
+        cleanup_fd int fd = openat(cgroup, files[i], O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+        if (fd < 0 || write(fd, above, strlen(above)) < 0)
+            return fail(run, "write", path);
+    }
+    return 0;
+}
+
+int step_cgroup_offer(struct run *run, const struct step *step)
+{
+    const char *path = string_argument(step, 0);
+    const char *words = string_argument(step, 1);
+    cleanup_fd int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return fail(run, "open", path);
+    if (write(fd, words, strlen(words)) > 0)
+        return 0;
+    // One that can't be passed on (realtime processes are in the way of cpu, for example) fails
+    // them all.
+    while (*words) {
+        size_t length = strcspn(words, " ");
+        ssize_t ignored = write(fd, words, length);
+        (void)ignored;
+        words += length + strspn(words + length, " ");
+    }
     return 0;
 }
 

@@ -95,6 +95,11 @@ def make(placement: Placement) -> None:
     """Carry out a placement, as the launcher does: a value read back must be the expected."""
     for directory in (*placement.parents, *placement.groups):
         os.makedirs(directory, exist_ok=True)
+    for directory in placement.inherits:
+        for name in ("cpuset.cpus", "cpuset.mems"):
+            own = Path(directory, name)
+            if not own.exists() or not own.read_text().strip():
+                own.write_text(Path(directory).parent.joinpath(name).read_text())
     for write in placement.writes:
         with open(write.path, "wb", buffering=0) as file:
             file.write(write.value.encode())

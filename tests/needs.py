@@ -136,3 +136,12 @@ for _name in (
 
 NOT_IN_CI = frozenset({"criu", "resource"})
 """What CI's machine lacks, so that a test which needs it is skipped there too."""
+
+
+@_word("bpf")
+def _bpf() -> str:
+    """Attaching to a cgroup takes this capability in the initial user namespace."""
+    from cloche.kernel import features
+
+    may = features.detect().cgroups.device_programs
+    return "" if may else "eBPF programs may not be loaded here"

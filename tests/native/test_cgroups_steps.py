@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from cloche.kernel import flags
+from cloche.kernel import device_program, flags
+from cloche.kernel.device_rules import READ, Access, Rule
 from cloche.plan import steps
 from cloche.plan.steps import Step
 from tests.native.launching import WHY, Launch, launch, run, shell, simple
@@ -121,6 +123,125 @@ def test_existing_cgroup_is_not_taken() -> None:
         cgroup.rmdir()
     assert done.records.failure is not None
     assert done.records.failure.errno == errno.EEXIST
+
+
+def test_empty_cgroup_is_taken_over() -> None:
+    """One that is there and empty is used as if it were new, and removed in the end."""
+    cgroup = own_cgroup("")
+    cgroup.mkdir()
+    create = steps.cgroup_create(str(cgroup), take=True, why=WHY)
+    done = launch([create, *simple(run("/bin/true"))])
+    assert done.code == 0, done.stderr
+    assert not cgroup.exists()
+
+
+def test_cgroup_with_processes_is_not_taken_over() -> None:
+    """Whoever is in a group already has nothing to do with the container, and lives on."""
+    cgroup = own_cgroup("")
+    cgroup.mkdir()
+    sleeper = subprocess.Popen(["sleep", "60"])
+    try:
+        Path(cgroup, "cgroup.procs").write_text(str(sleeper.pid))
+        create = steps.cgroup_create(str(cgroup), take=True, why=WHY)
+        failure = launch([create, *simple(run("/bin/true"))]).records.failure
+        assert sleeper.poll() is None
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+        cgroup.rmdir()
+    assert failure is not None
+    assert (failure.call, failure.errno) == ("take over", errno.EBUSY)
+
+
+@pytest.mark.parametrize(
+    ("controller", "file", "value"),
+    [pytest.param("freezer", "freezer.state", "FROZEN", marks=pytest.mark.needs("cgroup1")),
+     pytest.param("", "cgroup.freeze", "1", marks=pytest.mark.needs("cgroup2"))],
+    ids=["v1", "v2"],
+)  # fmt: skip
+def test_frozen_cgroup_is_not_taken_over(controller: str, file: str, value: str) -> None:
+    """In it the child would stand still before it began."""
+    cgroup = own_cgroup(controller)
+    cgroup.mkdir()
+    try:
+        Path(cgroup, file).write_text(value)
+        create = steps.cgroup_create(str(cgroup), take=True, why=WHY)
+        failure = launch([create, *simple(run("/bin/true"))]).records.failure
+    finally:
+        cgroup.rmdir()
+    assert failure is not None
+    assert (failure.call, failure.errno) == ("take over", errno.EDEADLK)
+
+
+@pytest.mark.needs("cgroup1")
+def test_cpus_are_inherited_once() -> None:
+    """A group without CPUs gets those above; one that has chosen keeps its choice."""
+    cgroup = own_cgroup("cpuset")
+    inner = cgroup / "inner"
+    inherit = [steps.cgroup_inherit(str(each), why=WHY) for each in (cgroup, inner)]
+    parent = steps.cgroup_parent(str(cgroup), why=WHY)
+    try:
+        for chosen in ("", "0"):
+            if chosen:
+                (cgroup / "cpuset.cpus").write_text(chosen)
+            plan = limited(inner, *inherit, program=shell(f"cat {inner}/cpuset.cpus"))
+            done = launch([parent, *plan])
+            above = (cgroup.parent / "cpuset.cpus").read_text()
+            assert done.stdout == (f"{chosen}\n" if chosen else above), done.stderr
+    finally:
+        cgroup.rmdir()
+
+
+@pytest.mark.needs("cgroup2")
+def test_controllers_are_offered() -> None:
+    """What can be passed on is, whatever else the offer has."""
+    cgroup = own_cgroup("")
+    known = (cgroup.parent / "cgroup.controllers").read_text().split()
+    offer = steps.cgroup_offer(
+        f"{cgroup}/cgroup.subtree_control", f"+nonsense +{known[0] if known else 'none'}", why=WHY
+    )
+    create = steps.cgroup_create(str(cgroup), why=WHY)
+    program = shell(f"cat {cgroup}/cgroup.subtree_control")
+    done = launch(simple(program, before=(create, offer)))
+    passed = (cgroup.parent / "cgroup.subtree_control").read_text().split()
+    assert done.stdout.split() == [name for name in known[:1] if name in passed], done.stderr
+    assert not cgroup.exists()
+
+
+@pytest.mark.needs("cgroup2", "bpf")
+@pytest.mark.parametrize("allowed", [True, False])
+def test_device_program_decides(allowed: bool) -> None:
+    """The kernel takes the program, and opens what it allows."""
+    exception = Rule(not allowed, "c", 1, 5, READ)
+    program = device_program.program(Access(allowed, (exception,)))
+    cgroup = own_cgroup("")
+    plan = [
+        steps.cgroup_create(str(cgroup), why=WHY),
+        steps.device_filter(str(cgroup), program, why=WHY),
+        steps.cgroup_open(5, str(cgroup), why=WHY),
+        steps.spawn(flags.CLONE_NEWPID, cgroup=5, why=WHY),
+        shell("head -c 1 /dev/zero | wc -c; head -c 1 /dev/urandom | wc -c"),
+        steps.supervise(why=WHY),
+    ]
+    done = launch(plan)
+    assert done.stdout.split() == (["0", "1"] if allowed else ["1", "0"]), done.stderr
+    assert "Operation not permitted" in done.stderr
+    assert not cgroup.exists()
+
+
+@pytest.mark.needs("cgroup2", "bpf")
+def test_device_program_that_the_kernel_refuses() -> None:
+    """The verifier's own words tell why."""
+    cgroup = own_cgroup("")
+    plan = [
+        steps.cgroup_create(str(cgroup), why=WHY),
+        steps.device_filter(str(cgroup), b"\x95" + bytes(7), why=WHY),
+        *simple(run("/bin/true")),
+    ]
+    failure = launch(plan).records.failure
+    assert failure is not None
+    assert (failure.call, failure.errno) == ("bpf (load)", errno.EACCES)
+    assert "R0 !read_ok" in failure.path
 
 
 @pytest.mark.needs("cgroup2")

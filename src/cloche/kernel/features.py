@@ -108,6 +108,9 @@ def detect() -> Features:
     # Whoever has CAP_SETUID here writes maps without help; nobody else may, whatever the uid.
     unprivileged = not effective >> capabilities.NUMBERS["CAP_SETUID"] & 1
     nested = in_user_namespace()
+    # Attaching one to a cgroup takes CAP_BPF and CAP_NET_ADMIN of the initial user namespace, or
+    # CAP_SYS_ADMIN there, which stands for both.
+    programs = effective >> capabilities.NUMBERS["CAP_SYS_ADMIN"] & 1 and not nested
     helpers = unprivileged and b"\nNoNewPrivs:\t1" not in status
     return Features(
         kernel=kernel_version(system.release),
@@ -121,7 +124,7 @@ def detect() -> Features:
         cpus=os.sysconf("SC_NPROCESSORS_ONLN"),
         memory=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         page_size=os.sysconf("SC_PAGE_SIZE"),
-        cgroups=layout.detect(),
+        cgroups=layout.detect()._replace(device_programs=bool(programs)),
         subuids=idmap.subordinate_ids(idmap.SUBUID, user, uid) if unprivileged else (),
         subgids=idmap.subordinate_ids(idmap.SUBGID, user, uid) if unprivileged else (),
         newuidmap=idmap.usable_program("newuidmap") if helpers else None,

@@ -23,23 +23,50 @@ def placement(situation: Situation) -> Placement:
     linux = situation.spec.get("linux", {})
     path = linux.get("cgroupsPath", "")
     resources = linux.get("resources", {})
+    features = situation.features
+    if situation.launch.complete:
+        return limits.build_complete(
+            features.cgroups,
+            path,
+            resources,
+            id=situation.launch.id,
+            page_size=features.page_size,
+            devices=situation.restricts_devices,
+        )
     if not path:
         if any(resources.values()):
             raise InvalidSpec("/linux/cgroupsPath", "missing, and limits are asked for")
         return Placement()
-    features = situation.features
     return limits.build(features.cgroups, path, resources, page_size=features.page_size)
 
 
-def create(placement: Placement, slot: int) -> list[Step]:
-    """Make the groups and set their limits, before anything can run in them."""
+def directories(situation: Situation) -> list[str]:
+    """Return the directories of the container's groups, for commands that come later."""
+    return list(placement(situation).groups)
+
+
+def create(placement: Placement, slot: int, *, take: bool = False) -> list[Step]:
+    """Make the groups and set their limits, before anything can run in them.
+
+    With ``take`` a group may be there already, if it is empty.
+    """
     plan = [
         steps.cgroup_parent(path, why="the group that all containers' groups are in")
         for path in placement.parents
     ]
     plan += [
-        steps.cgroup_create(path, why="a group of the container's own can be limited and counted")
+        steps.cgroup_create(
+            path, take=take, why="a group of the container's own can be limited and counted"
+        )
         for path in placement.groups
+    ]
+    plan += [
+        steps.cgroup_inherit(path, why="a new cpuset group has no CPU, and nothing could run in it")
+        for path in placement.inherits
+    ]
+    plan += [
+        steps.cgroup_offer(path, value, why="what isn't limited now may be later")
+        for path, value in placement.offers
     ]
     plan += [
         steps.cgroup_set(
@@ -50,6 +77,8 @@ def create(placement: Placement, slot: int) -> list[Step]:
         )
         for write in placement.writes
     ]
+    if placement.program:
+        plan.append(steps.device_filter(placement.into, placement.program, why=_WHY["devices"]))
     if placement.into:
         plan.append(
             steps.cgroup_open(slot, placement.into, why="the child is born in it, never outside")

@@ -55,7 +55,7 @@ def compile(spec: Spec, features: Features, launch: Launch) -> Plan:
     plan = _directory(facts)
     plan += mounts.missing_sources(facts)
     plan += overlay.mount_point(facts)
-    plan += cgroups.create(group, _CGROUP_SLOT)
+    plan += cgroups.create(group, _CGROUP_SLOT, take=launch.complete)
     shares, joined_shares = _shares(facts)
     plan += shares
     plan.append(process.streams(facts))

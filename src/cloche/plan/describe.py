@@ -294,8 +294,13 @@ _CLAUSES: dict[str, Callable[[Arguments], str]] = {
     "leave": lambda a: "leave; the container waits for its start",
     "wait_at_gate": lambda a: "wait at the start gate",
     "cgroup_parent": lambda a: f"make the cgroup {a.text('path')} if it isn't there",
-    "cgroup_create": lambda a: f"make the cgroup {a.text('path')}",
+    "cgroup_create": lambda a: (
+        f"make the cgroup {a.text('path')}" + (", or take it over" if a.number("take") else "")
+    ),
+    "cgroup_inherit": lambda a: f"give the cgroup {a.text('path')} the CPUs of the one above",
+    "cgroup_offer": lambda a: f"offer {a.text('value').replace('+', '')} in {a.text('path')}",
     "cgroup_set": lambda a: f"set {a.text('path')} to {a.text('value')}",
+    "device_filter": lambda a: f"restrict which devices {a.text('path')} may open",
     "cgroup_open": lambda a: f"open the cgroup {a.text('path')}",
     "resctrl_join": lambda a: f"move the child into {a.text('path')}",
     "cgroup_join": lambda a: f"move the child into {a.text('path')}",

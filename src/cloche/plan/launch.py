@@ -69,6 +69,11 @@ class Launch(Record):
     """None: the container lives and dies with its launcher, and no other command knows it."""
 
     @property
+    def complete(self) -> bool:
+        """Whether its cgroups are those of an OCI runtime, ``limits.build_complete``."""
+        return self.lifecycle is not None
+
+    @property
     def records(self) -> str:
         """The file in which other commands find what the launcher has recorded."""
         return f"{self.directory}/records"

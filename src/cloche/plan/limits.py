@@ -5,7 +5,10 @@ the same for v1, v2 and hybrid.  The plan carries it out in this order::
 
     parents     made if missing, and kept: other containers are in them too
     groups      made new, removed with the container
+    inherits    a new cpuset group of v1 has no CPU: it gets what the group above has
+    offers      controllers that v2 groups pass on if they can
     writes      the limits, read back as they are written
+    program     restricts access to devices on v2
     into        the child is born in this v2 group (CLONE_INTO_CGROUP)
     joins       the child moves into these v1 groups
 
@@ -28,14 +31,14 @@ from __future__ import annotations
 
 from cloche.errors import ControllerUnavailable, InvalidArgument, InvalidSpec
 from cloche.kernel.cgroup.layout import Hierarchy, Layout
-from cloche.plan import limits_v1, limits_v2, resources
+from cloche.plan import device_access, limits_v1, limits_v2, resources
+from cloche.plan.controllers import require, require_device_rules, require_unified
 from cloche.plan.resources import Request, Setting
 from cloche.record import Record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import TypeGuard
-
+    from cloche.kernel.device_rules import Access
     from cloche.oci.spec import Resources
 
 ACCOUNTING = ("memory", "cpu", "cpuacct", "pids")
@@ -50,22 +53,13 @@ _CONTROLLERS = (
     ("io", limits_v1.blkio, limits_v2.io),
     ("hugetlb", limits_v1.hugetlb, limits_v2.hugetlb),
     ("rdma", resources.rdma, resources.rdma),
-    # v2 has none of these, so they are only ever found in a v1 hierarchy.
-    ("devices", limits_v1.devices, limits_v1.devices),
+    # v2 has neither, so they are only ever found in a v1 hierarchy.
     ("net_cls", limits_v1.net_cls, limits_v1.net_cls),
     ("net_prio", limits_v1.net_prio, limits_v1.net_prio),
 )
 
 # What a driver is told when its controller isn't there, so that it complains of nothing else.
 _EVERYTHING = Layout("v1", swap=True, io_weight="blkio.bfq.weight")
-
-_ONLY_V1 = {
-    "devices": "restricting devices on cgroup v2 (with eBPF) isn't supported yet",
-    "net_cls": "cgroup v2 doesn't have it",
-    "net_prio": "cgroup v2 doesn't have it",
-}
-
-_DELEGATE = "systemd-run --user --scope -p Delegate=yes"
 
 
 class Write(Record):
@@ -91,7 +85,14 @@ class Placement(Record):
     """Directories to make unless they are there, outermost first."""
     groups: tuple[str, ...] = ()
     """Directories to make: the container's groups, one in each hierarchy that is used."""
+    inherits: tuple[str, ...] = ()
+    """Directories of v1 that get the CPUs and memory nodes of the one above, unless they have
+    some, outermost first."""
+    offers: tuple[tuple[str, str], ...] = ()
+    """Files of v2 and what to write into them; nothing is lost where the kernel refuses."""
     writes: tuple[Write, ...] = ()
+    program: bytes = b""
+    """An eBPF program that restricts access to devices, for the group ``into``; empty for none."""
     joins: tuple[str, ...] = ()
     """Those of ``groups`` that the child moves into, by writing 0 to their ``tasks`` (or having
     its pid written to ``cgroup.procs``, which is slow)."""
@@ -100,39 +101,135 @@ class Placement(Record):
 
 
 def build(layout: Layout, path: str, wanted: Resources, *, page_size: int) -> Placement:
-    """Return the cgroups of a container.
+    """Return the cgroups of a container of the engine's.
 
-    ``path`` is a ``cgroupsPath`` such as ``/cloche/ID``, ``wanted`` the ``resources`` of a spec,
-    ``page_size`` the machine's in bytes.  Where no group can be made and no
-    limit is asked for, the placement is empty.  Raises ControllerUnavailable for a limit that
-    can't be had here, Unsupported for one that can't be had anywhere, InvalidSpec for one that
-    makes no sense.
+    ``path`` is a ``cgroupsPath`` such as ``/cloche/ID``, taken to be beneath the highest group
+    that the caller may write to, ``wanted`` the ``resources`` of a spec, ``page_size`` the
+    machine's in bytes.  Hierarchies that nothing was asked of are left out where that saves
+    time.  Where no group can be made and no limit is asked for, the placement is empty.  Raises
+    ControllerUnavailable for a limit that can't be had here, Unsupported for one that can't be
+    had anywhere, InvalidSpec for one that makes no sense.
     """
     path = _checked(path)
-    asked = _asked(Request(wanted, layout, page_size))
+    access = device_access.access(wanted.get("devices", []), complete=False)
+    asked = settings(Request(wanted, layout, page_size))
+    needed = {controller for controller, _ in asked}
+    used = {
+        hierarchy: hierarchy.directory(path)
+        for hierarchy in _used(layout, needed | ({"devices"} if not access.is_unlimited else set()))
+    }
+    return _placed(layout, used, asked, access, complete=False)
+
+
+def build_complete(
+    layout: Layout, path: str, wanted: Resources, *, id: str, page_size: int, devices: bool
+) -> Placement:
+    """Return the cgroups of a container of an OCI runtime, where engines expect them.
+
+    An absolute ``path`` is beneath the root of each hierarchy; a relative one beneath the
+    caller's own group, or on v2 beside it, since a group that holds processes passes no
+    controllers on.  Without a path it is ``id``.  There is a group in every hierarchy, whether
+    or not it is limited now: engines pause containers, update them and ask for their statistics.
+    Device rules are those of an allow list; with ``devices`` false, in a user namespace, where
+    no node opens a device anyway, there are none.  Raises as ``build`` does.
+    """
+    access = device_access.UNLIMITED
+    if devices:
+        access = device_access.access(wanted.get("devices", []), complete=True)
+    asked = settings(Request(wanted, layout, page_size))
+    used = {}
+    for hierarchy in layout.hierarchies:
+        group = _directory(layout, hierarchy, path or id)
+        if hierarchy.base and group.startswith(hierarchy.base + "/"):
+            used[hierarchy] = group
+        elif any(hierarchy.has(controller) for controller, _ in asked):
+            raise _closed(hierarchy, group)
+    if path and layout.hierarchies and not used:
+        first = layout.hierarchies[-1]
+        raise _closed(first, _directory(layout, first, path))
+    return _placed(layout, used, asked, access, complete=True)
+
+
+def _placed(
+    layout: Layout,
+    used: dict[Hierarchy, str],
+    asked: list[tuple[str, Setting]],
+    access: Access,
+    *,
+    complete: bool,
+) -> Placement:
+    """Return the placement with these groups and settings."""
     needed = {controller for controller, _ in asked}
     parents: list[str] = []
-    groups: list[str] = []
     joins: list[str] = []
+    inherits: list[str] = []
+    offers: list[tuple[str, str]] = []
     writes: list[Write] = []
     into = ""
-    for hierarchy in _used(layout, needed):
-        group = hierarchy.directory(path)
+    for hierarchy, group in used.items():
         above = _above(hierarchy, group)
         parents += above
-        groups.append(group)
         if hierarchy.version == 2:
             into = group
             writes += _enable(hierarchy, above, needed)
+            if complete and not hierarchy.occupied:
+                offers += _offer(hierarchy, above)
         else:
             joins.append(group)
             if hierarchy.has("cpuset"):
-                # A limit that asks for the controller fills the group itself.
-                writes += _fill_cpuset(layout, above if "cpuset" in needed else [*above, group])
+                inherits += [*above, group]
     for controller, setting in asked:
-        directory = _hierarchy(layout, controller).directory(path)
+        directory = used[_hierarchy(layout, controller)]
         writes.append(Write(controller, directory, *setting))
-    return Placement(tuple(parents), tuple(groups), tuple(writes), tuple(joins), into)
+    program = b""
+    if not access.is_unlimited:
+        require_device_rules(layout)
+        v1 = layout.find("devices")
+        if v1 is not None:
+            values = limits_v1.devices(access, "")
+            writes += [Write("devices", used[v1], *setting) for setting in values]
+        else:
+            from cloche.kernel import device_program  # only v2 needs it
+
+            program = device_program.program(access)
+    return Placement(
+        tuple(parents),
+        tuple(used.values()),
+        tuple(inherits),
+        tuple(offers),
+        tuple(writes),
+        program,
+        tuple(joins),
+        into,
+    )
+
+
+def _closed(hierarchy: Hierarchy, group: str) -> ControllerUnavailable:
+    name = hierarchy.controllers[0] if hierarchy.controllers else "cgroup"
+    return ControllerUnavailable(
+        name,
+        f"{group} can't be made by this user",
+        hint="run as root, or with a cgroupsPath beneath a group that is yours, or with none",
+    )
+
+
+def _directory(layout: Layout, hierarchy: Hierarchy, path: str) -> str:
+    """Return the directory of a runtime's ``cgroupsPath`` in a hierarchy.
+
+    ``..`` is worked out before the path is put together, so that it can't lead out of either.
+    """
+    import posixpath
+
+    inside = posixpath.normpath(f"/{path}").lstrip("/")
+    if not inside or not inside.isprintable():
+        raise InvalidSpec("/linux/cgroupsPath", f"{path!r} isn't the path of a cgroup")
+    if path.startswith("/") or not hierarchy.own:
+        return f"{hierarchy.mount}/{inside}"
+    place = hierarchy.own
+    if layout.version == "v2" and place != hierarchy.mount:
+        beside = posixpath.dirname(place)
+        place = beside if f"{beside}/".startswith(f"{hierarchy.base}/") else hierarchy.base
+    return f"{place}/{inside}"
 
 
 def _checked(path: str) -> str:
@@ -142,21 +239,21 @@ def _checked(path: str) -> str:
     return path
 
 
-def _asked(request: Request) -> list[tuple[str, Setting]]:
-    """Return every setting with its controller; all can be had."""
+def settings(request: Request) -> list[tuple[str, Setting]]:
+    """Return every setting but those of devices, with its controller; all can be had."""
     layout = request.layout
     asked: list[tuple[str, Setting]] = []
     for controller, v1, v2 in _CONTROLLERS:
         hierarchy = layout.find(controller)
         if hierarchy is None:
-            settings = v1(request._replace(layout=_EVERYTHING))
+            found = v1(request._replace(layout=_EVERYTHING))
         else:
-            settings = v1(request) if hierarchy.version == 1 else v2(request)
-        if settings:
-            _require(layout, controller)
-        asked += [(controller, setting) for setting in settings]
+            found = v1(request) if hierarchy.version == 1 else v2(request)
+        if found:
+            require(layout, controller)
+        asked += [(controller, setting) for setting in found]
     for controller, setting in limits_v2.unified(request):
-        _require_unified(layout, controller, setting.file)
+        require_unified(layout, controller, setting.file)
         asked.append((controller, setting))
     return asked
 
@@ -213,87 +310,18 @@ def _enable(hierarchy: Hierarchy, above: list[str], needed: set[str]) -> list[Wr
     return writes
 
 
-def _fill_cpuset(layout: Layout, directories: list[str]) -> list[Write]:
-    """Give groups all CPUs and memory nodes: a new v1 group has none, nor can its children."""
-    values = (("cpuset.cpus", layout.cpus), ("cpuset.mems", layout.mems))
-    return [
-        Write("cpuset", directory, file, value, value)
-        for directory in directories
-        for file, value in values
-    ]
+def _offer(hierarchy: Hierarchy, above: list[str]) -> list[tuple[str, str]]:
+    """Pass everything on, as far as the groups between let it."""
+    value = " ".join([f"+{name}" for name in hierarchy.controllers])
+    if not value:
+        return []
+    return [(f"{place}/cgroup.subtree_control", value) for place in (hierarchy.base, *above)]
 
 
 def _hierarchy(layout: Layout, controller: str) -> Hierarchy:
     hierarchy = layout.unified if controller == "cgroup" else layout.find(controller)
-    assert hierarchy is not None  # _require has seen to it
+    assert hierarchy is not None  # require has seen to it
     return hierarchy
-
-
-def _require(layout: Layout, controller: str) -> None:
-    """Raise ControllerUnavailable unless a container's group can have a controller."""
-    hierarchy = layout.find(controller)
-    if hierarchy is None:
-        raise ControllerUnavailable(
-            controller, _why_missing(layout, controller), hint=_how_to_get(layout, controller)
-        )
-    if not hierarchy.base:
-        hint = "run as root: groups of cgroup v1 can't safely be given to a user"
-        if hierarchy.version == 2:
-            hint = f"run as root, or in a group of your own: {_DELEGATE}"
-        raise ControllerUnavailable(
-            controller, f"{hierarchy.own or hierarchy.mount} isn't writable", hint=hint
-        )
-    if hierarchy.occupied and controller not in hierarchy.enabled:
-        raise ControllerUnavailable(
-            controller,
-            f"{hierarchy.base} holds processes, so that its children can't have the controller",
-            hint=f"move them into a group beneath it, or start in a group of your own: {_DELEGATE}",
-        )
-
-
-def _why_missing(layout: Layout, controller: str) -> str:
-    if layout.version == "none":
-        return "no cgroup hierarchy is mounted"
-    if layout.unified is not None and controller in _ONLY_V1:
-        return f"no v1 hierarchy has it; {_ONLY_V1[controller]}"
-    if _is_delegated(layout.unified):
-        return f"it isn't delegated to {layout.unified.base}"
-    return "no mounted hierarchy has it"
-
-
-def _how_to_get(layout: Layout, controller: str) -> str:
-    if layout.version == "none":
-        return "mount one: mount -t cgroup2 cgroup2 /sys/fs/cgroup"
-    if layout.unified is not None and controller in _ONLY_V1:
-        return "leave this limit out"
-    if _is_delegated(layout.unified):
-        return f"as root: systemctl edit user@.service, [Service] Delegate={controller} ..."
-    name = "blkio" if controller == "io" else controller
-    return (
-        f"if /proc/cgroups lists {name}, mount it (mount -t cgroup -o {name} ...) or boot with "
-        f"cgroup_enable={name}"
-    )
-
-
-def _is_delegated(unified: Hierarchy | None) -> TypeGuard[Hierarchy]:
-    """Whether only a part of the unified hierarchy is the caller's."""
-    return unified is not None and unified.base not in ("", unified.mount)
-
-
-def _require_unified(layout: Layout, controller: str, file: str) -> None:
-    hierarchy = layout.find(controller)
-    if layout.unified is None or (hierarchy is not None and hierarchy.version == 1):
-        raise ControllerUnavailable(
-            controller,
-            f"{file} is a file of cgroup v2, and the controller isn't in a v2 hierarchy here",
-            hint="use the resource's own setting instead of linux.resources.unified",
-        )
-    if controller != "cgroup":
-        _require(layout, controller)
-    elif not layout.unified.base:
-        raise ControllerUnavailable(
-            controller, f"{layout.unified.mount} isn't writable", hint="run as root"
-        )
 
 
 def cpu_quota(text: str, cpus: int) -> tuple[int, int]:

@@ -1,20 +1,16 @@
 """The limits of a container as values for the files of cgroup v1, one function per controller.
 
 Each returns what to write in which order, nothing if the controller isn't asked for anything.
-The group is new, so that every file holds its default.
+The group is new, so that every file holds its default, unless the request tells of another.
 
 Source: https://docs.kernel.org/admin-guide/cgroup-v1/.
 """
 
 from __future__ import annotations
 
-from cloche.errors import InvalidSpec
-from cloche.plan import resources
-from cloche.plan.resources import POINTER, UNLIMITED, Request, Setting
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from cloche.oci.spec import DeviceRule
+from cloche.kernel.device_rules import ANY, LETTERS, Access, Rule
+from cloche.plan import device_access, resources
+from cloche.plan.resources import UNLIMITED, Request, Setting
 
 _THROTTLES = ("read_bps", "write_bps", "read_iops", "write_iops")
 
@@ -23,16 +19,22 @@ def memory(request: Request) -> list[Setting]:
     """Limit memory, and memory and swap together.
 
     The kernel refuses a ``memsw`` limit below the memory limit, and both begin as unlimited: so
-    the memory limit is written first.
+    the memory limit is written first, unless the present one is in the way.
     """
     wanted = resources.check_memory(request)
     settings = []
-    sizes = (
+    swap = wanted.get("swap", 0) if request.layout.swap else 0
+    sizes = [
         ("memory.limit_in_bytes", wanted.get("limit", 0)),
-        ("memory.memsw.limit_in_bytes", wanted.get("swap", 0) if request.layout.swap else 0),
+        ("memory.memsw.limit_in_bytes", swap),
+    ]
+    present = request.present
+    if present and present.memory is not None and (swap < 0 or swap > present.memory):
+        sizes.reverse()
+    sizes += [
         ("memory.soft_limit_in_bytes", wanted.get("reservation", 0)),
         ("memory.kmem.tcp.limit_in_bytes", wanted.get("kernelTCP", 0)),
-    )
+    ]
     for file, size in sizes:
         if size:
             shown = request.whole_pages(UNLIMITED if size < 0 else size)
@@ -47,33 +49,37 @@ def memory(request: Request) -> list[Setting]:
 
 
 def cpu(request: Request) -> list[Setting]:
-    """Limit CPU time.  The period comes before the quota, and that before the burst it bounds."""
+    """Limit CPU time.
+
+    What the group may use must never exceed what the group above may, not even between two
+    writes: so a period that gets shorter comes after the quota.
+    """
     wanted = resources.check_cpu(request)
-    values = (
-        ("cpu.shares", wanted.get("shares", 0)),
+    present = request.present
+    times = [
         ("cpu.cfs_period_us", wanted.get("period", 0)),
         ("cpu.cfs_quota_us", wanted.get("quota", 0)),
-        ("cpu.cfs_burst_us", wanted.get("burst", 0)),
+    ]
+    if present and 0 < wanted.get("period", 0) < present.period:
+        times.reverse()
+    times += [
         ("cpu.rt_period_us", wanted.get("realtimePeriod", 0)),
         ("cpu.rt_runtime_us", wanted.get("realtimeRuntime", 0)),
-        # Last: an idle group has no shares, and refuses to be given any.
-        ("cpu.idle", wanted.get("idle", 0)),
-    )
-    return [Setting(file, str(value), str(value)) for file, value in values if value]
+    ]
+    settings = [Setting(file, str(value), str(value)) for file, value in times if value]
+    settings = resources.with_burst(request, settings, "cpu.cfs_burst_us")
+    shares = str(wanted.get("shares") or "")
+    weight = [Setting("cpu.shares", shares, shares)] if shares else []
+    return resources.with_idle(request, weight) + settings
 
 
 def cpuset(request: Request) -> list[Setting]:
     """Choose CPUs and memory nodes.
 
-    A new v1 group has neither and no process can join it, so when one is asked for the other is
-    filled with all there are.
+    A new v1 group has neither and no process can join it: it inherits both before the choice.
     """
     chosen = resources.cpus_and_mems(request)
-    if not chosen:
-        return []
-    cpus = chosen.get("cpus", request.layout.cpus)
-    mems = chosen.get("mems", request.layout.mems)
-    return [Setting("cpuset.cpus", cpus, cpus), Setting("cpuset.mems", mems, mems)]
+    return [Setting(f"cpuset.{name}", value, value) for name, value in chosen.items()]
 
 
 def blkio(request: Request) -> list[Setting]:
@@ -84,6 +90,8 @@ def blkio(request: Request) -> list[Setting]:
     if wanted.get("weight"):
         settings.append(Setting(file, str(wanted["weight"]), str(wanted["weight"])))
     for device in wanted.get("weightDevice", []):
+        if not device.get("weight"):
+            continue
         value = f"{device['major']}:{device['minor']} {device['weight']}"
         settings.append(Setting(f"{file}_device", value))
     for name, throttles in zip(_THROTTLES, resources.throttles(wanted), strict=True):
@@ -101,44 +109,53 @@ def hugetlb(request: Request) -> list[Setting]:
     return resources.huge_pages(request, "limit_in_bytes")
 
 
-def devices(request: Request) -> list[Setting]:
-    """Allow and deny access to devices, rule by rule in the given order.
+def devices(access: Access, present: str) -> list[Setting]:
+    """Restrict access to devices: the default first, then the exceptions.
 
-    Rules of which none denies change nothing: every device is allowed from the start.
-    ``devices.allow`` and ``devices.deny`` can only be written; ``devices.list`` shows what came
-    of it.
+    ``present`` is what ``devices.list`` shows, and empty for a new group, which allows what the
+    group above does.  ``devices.allow`` and ``devices.deny`` can only be written.
     """
-    rules = request.resources.get("devices", [])
-    settings: list[Setting] = []
-    if all(rule["allow"] for rule in rules):
-        return settings
-    for index, rule in enumerate(rules):
-        file = "devices.allow" if rule["allow"] else "devices.deny"
-        values = _device_values(rule, f"{POINTER}/devices/{index}")
-        settings += [Setting(file, value) for value in values]
+    before = _listed(present)
+    if access.is_unlimited and before.is_unlimited:
+        return []
+    settings = []
+    old = {rule[1:4]: rule.access for rule in before.exceptions}
+    if access.allowed or before.allowed:
+        # The list of a group that allows by default doesn't show its exceptions.
+        settings.append(Setting(_device_file(access.allowed), "a"))
+        old = {}
+    new = {rule[1:4]: rule.access for rule in access.exceptions}
+    for key, bits in old.items():
+        lost = bits & ~new.get(key, 0)
+        if lost:
+            settings.append(_exception(not access.allowed, key, lost, allow=access.allowed))
+    for key, bits in new.items():
+        gained = bits & ~old.get(key, 0)
+        if gained:
+            settings.append(_exception(not access.allowed, key, gained, allow=not access.allowed))
     return settings
 
 
-def _device_values(rule: DeviceRule, pointer: str) -> list[str]:
-    """Return a rule as the kernel reads it.
+def _device_file(allow: bool) -> str:
+    return "devices.allow" if allow else "devices.deny"
 
-    At type ``a`` the kernel reads no further: ``a 1:9 r`` would allow *everything*.  So a rule
-    for both types that isn't for all devices and all access becomes two.
-    """
-    kind = rule.get("type") or "a"
-    access = rule.get("access", "")
-    if not access or set(access) - set("rwm"):
-        raise InvalidSpec(f"{pointer}/access", f"{access!r} isn't made of r, w and m")
-    if kind not in ("a", "b", "c"):
-        raise InvalidSpec(f"{pointer}/type", f"{kind!r} is none of a, b and c")
-    major, minor = (
-        "*" if number == -1 else str(number)
-        for number in (rule.get("major", -1), rule.get("minor", -1))
-    )
-    if kind == "a" and (major, minor) == ("*", "*") and set(access) == set("rwm"):
-        return ["a"]
-    kinds = ("b", "c") if kind == "a" else (kind,)
-    return [f"{each} {major}:{minor} {access}" for each in kinds]
+
+def _exception(kind: bool, key: tuple[str, int, int], bits: int, *, allow: bool) -> Setting:
+    value = device_access.values(Rule(kind, *key, bits))
+    return Setting(_device_file(allow), value)
+
+
+def _listed(text: str) -> Access:
+    """Return what ``devices.list`` shows: lines such as ``c 1:3 rwm``, ``a *:* rwm`` for all."""
+    exceptions = []
+    for line in text.splitlines():
+        kind, numbers, letters = line.split()
+        if kind == "a":
+            return Access(True)
+        major, minor = (ANY if number == "*" else int(number) for number in numbers.split(":"))
+        bits = sum(bit for letter, bit in LETTERS if letter in letters)
+        exceptions.append(Rule(True, kind, major, minor, bits))
+    return Access(not text, tuple(exceptions))
 
 
 def net_cls(request: Request) -> list[Setting]:

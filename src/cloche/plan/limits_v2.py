@@ -22,9 +22,9 @@ def memory(request: Request) -> list[Setting]:
         _refuse("memory", "the OOM killer can't be turned off", "memory.disableOOMKiller")
     if "swappiness" in wanted:
         _refuse("memory", "a group has no swappiness of its own", "memory.swappiness")
-    if wanted.get("kernelTCP", 0) > 0:
-        _refuse("memory", "TCP buffers have no limit of their own", "memory.kernelTCP")
     limit, swap = wanted.get("limit", 0), wanted.get("swap", 0)
+    if wanted.get("kernelTCP", 0) > 0 and not 0 < limit <= wanted["kernelTCP"]:
+        _refuse("memory", "TCP buffers have no limit of their own", "memory.kernelTCP")
     settings = []
     if limit:
         settings.append(_size(request, "memory.max", limit))
@@ -51,18 +51,14 @@ def cpu(request: Request) -> list[Setting]:
     if wanted.get("realtimeRuntime") or wanted.get("realtimePeriod"):
         _refuse("cpu", "groups have no realtime budget", "cpu.realtimeRuntime and realtimePeriod")
     settings = []
-    if wanted.get("shares"):
-        weight = str(resources.cpu_weight(wanted["shares"]))
-        settings.append(Setting("cpu.weight", weight, weight))
     quota, period = wanted.get("quota", 0), wanted.get("period", 0)
     if quota or period:
         value = f"{quota if quota > 0 else 'max'} {period or _DEFAULT_PERIOD}"
         settings.append(Setting("cpu.max", value, value))
-    if wanted.get("burst"):
-        settings.append(Setting("cpu.max.burst", str(wanted["burst"]), str(wanted["burst"])))
-    if wanted.get("idle"):
-        settings.append(Setting("cpu.idle", "1", "1"))
-    return settings
+    settings = resources.with_burst(request, settings, "cpu.max.burst")
+    weight = str(resources.cpu_weight(wanted["shares"])) if wanted.get("shares") else ""
+    weights = [Setting("cpu.weight", weight, weight)] if weight else []
+    return resources.with_idle(request, weights) + settings
 
 
 def cpuset(request: Request) -> list[Setting]:
@@ -80,6 +76,8 @@ def io(request: Request) -> list[Setting]:
         value = _weight(file, wanted["weight"])
         settings.append(Setting(file, value, f"default {value}"))
     for device in wanted.get("weightDevice", []):
+        if not device.get("weight"):
+            continue
         value = f"{device['major']}:{device['minor']} {_weight(file, device['weight'])}"
         settings.append(Setting(file, value))
     lines: dict[str, dict[str, str]] = {}

@@ -15,6 +15,7 @@ from cloche.record import Record
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.kernel.cgroup.layout import Layout
+    from cloche.kernel.cgroup.present import Present
     from cloche.oci.spec import BlockIo, Cpu, Memory, Resources, ThrottleDevice
 
 POINTER = "/linux/resources"
@@ -30,6 +31,8 @@ class Request(Record):
     layout: Layout
     page_size: int
     """Bytes; limits of memory are whole pages."""
+    present: Present | None = None
+    """None for a group that is new, so that every file holds its default."""
 
     def whole_pages(self, size: int) -> int:
         """Return what the kernel makes of a number of bytes: whole pages, rounded down."""
@@ -86,8 +89,9 @@ def check_memory(request: Request) -> Memory:
             "swap isn't accounted (the limit's file isn't there)",
             hint="boot with swapaccount=1, or leave the limit of swap out",
         )
-    if sizes["kernel"] > 0:
-        # Linux 5.16 and later take the value and ignore it.
+    if sizes["kernel"] > 0 and not 0 < limit <= sizes["kernel"]:
+        # Linux 5.16 and later take the value and ignore it; what the limit of all memory implies
+        # holds nevertheless.
         raise Unsupported(
             "a limit of kernel memory alone can't be had",
             hint="leave memory.kernel out: memory.limit counts kernel memory too",
@@ -118,7 +122,11 @@ def huge_pages(request: Request, suffix: str) -> list[Setting]:
         size = int(digits) << _UNITS[unit]
         for kind in ("rsvd.", ""):
             file = f"hugetlb.{name}.{kind}{suffix}"
-            settings.append(Setting(file, str(limit), str(limit // size * size)))
+            most = UNLIMITED // size * size
+            shown = str(limit // size * size)
+            if limit >= most:  # all that the kernel's page counter can hold is no limit
+                shown = "max" if suffix == "max" else str(most)
+            settings.append(Setting(file, str(min(limit, UNLIMITED)), shown))
     return settings
 
 
@@ -142,6 +150,28 @@ def check_cpu(request: Request) -> Cpu:
         within(burst, 0, quota, f"{pointer}/burst")
     within(wanted.get("idle", 0), 0, 1, f"{pointer}/idle")
     return wanted
+
+
+def with_burst(request: Request, settings: list[Setting], file: str) -> list[Setting]:
+    """Add the burst to the settings of a quota, which it must never exceed."""
+    wanted, present = request.resources.get("cpu", {}), request.present
+    burst = wanted.get("burst", 0)
+    if not burst and not (present and "burst" in wanted):
+        return settings
+    setting = Setting(file, str(burst), str(burst))
+    if present and burst <= present.burst:
+        return [setting, *settings]
+    return [*settings, setting]
+
+
+def with_idle(request: Request, weights: list[Setting]) -> list[Setting]:
+    """Add whether a group is idle to the settings of its weight, which no idle group has."""
+    wanted = request.resources.get("cpu", {})
+    if wanted.get("idle"):
+        return [*weights, Setting("cpu.idle", "1", "1")]
+    if request.present and "idle" in wanted:
+        return [Setting("cpu.idle", "0", "0"), *weights]
+    return weights
 
 
 def cpu_weight(shares: int) -> int:
@@ -240,9 +270,11 @@ def check_weights(request: Request) -> BlockIo:
     if weight:
         within(weight, 10, 1000, f"{POINTER}/blockIO/weight")
     for index, device in enumerate(devices):
-        pointer = f"{POINTER}/blockIO/weightDevice/{index}/weight"
-        within(device.get("weight", 0), 10, 1000, pointer)
-    if (weight or devices) and not request.layout.io_weight:
+        if device.get("weight"):
+            pointer = f"{POINTER}/blockIO/weightDevice/{index}/weight"
+            within(device["weight"], 10, 1000, pointer)
+            weight = weight or device["weight"]
+    if weight and not request.layout.io_weight:
         raise ControllerUnavailable(
             "io",
             "there are no weights (neither the scheduler BFQ nor iocost is in the kernel)",
@@ -275,12 +307,13 @@ def throttles(wanted: BlockIo) -> tuple[list[ThrottleDevice], ...]:
 def pids(request: Request) -> list[Setting]:
     """Limit the number of tasks.
 
-    0 is a limit like any other (config-linux.md, "PIDs"): nothing can be forked.
+    0 is a limit like any other (config-linux.md, "PIDs"): nothing can be forked.  So it is with
+    1, which leaves room for the container's own process to be born in the group.
     """
     if "pids" not in request.resources:
         return []
     limit = request.resources["pids"]["limit"]
-    value = str(limit) if limit >= 0 else "max"
+    value = str(max(limit, 1)) if limit >= 0 else "max"
     return [Setting("pids.max", value, value)]
 
 

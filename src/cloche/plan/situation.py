@@ -53,10 +53,12 @@ class Situation(Record):
     def devices_are_open(self) -> bool:
         """Whether no cgroup and no user namespace stands before the host's devices.
 
-        The spec then has no device rules, as on cgroup v2 where they need eBPF.  Any node that
-        the container found or made would open the device itself, so it must not make any
+        The engine's spec then has no device rules, where nothing can enforce them.  Any node
+        that the container found or made would open the device itself, so it must not make any
         (CAP_MKNOD) and none may count outside of /dev (``nodev``).
         """
+        if self.launch.complete:
+            return False
         rules = self.spec.get("linux", {}).get("resources", {}).get("devices", [])
         return self.host_is_privileged and not self.in_user_namespace and not rules
 
@@ -77,6 +79,11 @@ class Situation(Record):
         wanted = self.spec.get("linux", {}).get("rootfsPropagation", "")
         kind = flags.MS_SLAVE if wanted.removeprefix("r") == "slave" else flags.MS_PRIVATE
         return kind | flags.MS_REC
+
+    @property
+    def restricts_devices(self) -> bool:
+        """Whether a runtime has to restrict devices: all but the kernel's own root can't."""
+        return self.host_is_privileged and not self.features.in_user_namespace
 
     def makes(self, kind: int) -> bool:
         """Whether a new namespace of this kind is made."""

@@ -165,8 +165,11 @@ def keep(*, why: str) -> Step:
 # --- cgroups -----------------------------------------------------------------------------------
 
 _CGROUP_PARENT = _operation("cgroup_parent", CGROUPS, "path:s", "cgroups(7)")
-_CGROUP_CREATE = _operation("cgroup_create", CGROUPS, "path:s", "cgroups(7)")
+_CGROUP_CREATE = _operation("cgroup_create", CGROUPS, "path:s take:i", "cgroups(7)")
+_CGROUP_INHERIT = _operation("cgroup_inherit", CGROUPS, "path:s", "cpuset(7)")
+_CGROUP_OFFER = _operation("cgroup_offer", CGROUPS, "path:s value:s", "cgroups(7)")
 _CGROUP_SET = _operation("cgroup_set", CGROUPS, "path:s value:s expect:s", "cgroups(7)")
+_DEVICE_FILTER = _operation("device_filter", CGROUPS, "path:s program:b", "bpf(2)")
 _CGROUP_OPEN = _operation("cgroup_open", CGROUPS, "slot:i path:s", "open(2)")
 _RESCTRL_JOIN = _operation("resctrl_join", CGROUPS, "path:s", "write(2)")
 _CGROUP_JOIN = _operation("cgroup_join", CGROUPS, "path:s", "cgroups(7)")
@@ -177,9 +180,26 @@ def cgroup_parent(path: str, *, why: str) -> Step:
     return Step(_CGROUP_PARENT, HOST, (path,), why)
 
 
-def cgroup_create(path: str, *, why: str) -> Step:
-    """Make a cgroup; at the end whatever still runs in it is killed and it is removed."""
-    return Step(_CGROUP_CREATE, HOST, (path,), why)
+def cgroup_create(path: str, *, take: bool = False, why: str) -> Step:
+    """Make a cgroup; at the end whatever still runs in it is killed and it is removed.
+
+    With ``take`` it may be there, unless it holds a process (``EBUSY``) or is frozen, which the
+    child would then be too (``EDEADLK``).
+    """
+    return Step(_CGROUP_CREATE, HOST, (path, int(take)), why)
+
+
+def cgroup_inherit(path: str, *, why: str) -> Step:
+    """Give a v1 cpuset group the CPUs and memory nodes of the one above, unless it has some."""
+    return Step(_CGROUP_INHERIT, HOST, (path,), why)
+
+
+def cgroup_offer(path: str, value: str, *, why: str) -> Step:
+    """Pass controllers on to the groups below, those that the kernel lets be passed on.
+
+    ``value`` is words such as ``+memory``.
+    """
+    return Step(_CGROUP_OFFER, HOST, (path, value), why)
 
 
 def cgroup_set(path: str, value: str, *, expect: str = "", why: str) -> Step:
@@ -189,6 +209,11 @@ def cgroup_set(path: str, value: str, *, expect: str = "", why: str) -> Step:
     the kernel shows can't be foretold.  A difference fails the step with ``ERANGE``.
     """
     return Step(_CGROUP_SET, HOST, (path, value, expect), why)
+
+
+def device_filter(path: str, program: bytes, *, why: str) -> Step:
+    """Have an eBPF program (an array of ``struct bpf_insn``) decide which devices a group opens."""
+    return Step(_DEVICE_FILTER, HOST, (path, program), why)
 
 
 def cgroup_open(slot: int, path: str, *, why: str) -> Step:

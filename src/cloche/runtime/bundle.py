@@ -10,7 +10,6 @@ import stat
 
 from cloche.errors import InvalidArgument, InvalidSpec, NotFound
 from cloche.oci import sysctl, validate
-from cloche.oci.devices import with_default_rules
 from cloche.oci.schema import child
 
 TYPE_CHECKING = False
@@ -21,8 +20,8 @@ _LIMIT = 16 << 20
 """Bytes: more is no ``config.json`` that anybody has written."""
 
 
-def load(directory: str, id: str) -> Spec:
-    """Return the spec of the bundle in a directory, for the container ``id``.
+def load(directory: str) -> Spec:
+    """Return the spec of the bundle in a directory.
 
     Its paths are absolute afterwards: the root's and those of bind mounts are relative to the
     bundle.  Raises NotFound, or InvalidSpec with the place of what is wrong.
@@ -37,10 +36,6 @@ def load(directory: str, id: str) -> Spec:
             mount["source"] = os.path.join(directory, source)
     linux = spec.setdefault("linux", {})
     _refuse_sysctls_of_the_host(linux)
-    if not linux.get("cgroupsPath"):
-        linux["cgroupsPath"] = f"/{id}"
-    resources = linux.setdefault("resources", {})
-    resources["devices"] = with_default_rules(resources.get("devices", []))
     return spec
 
 

@@ -3,7 +3,7 @@
 ::
 
     <root>/<id>/        locked by whoever changes the container
-        state.json      what the create command knew: bundle, time, cgroup
+        state.json      what the create command knew: bundle, time, cgroups
         config.json     the spec, checked, with its paths made absolute
         records         what the launcher has learned: process, progress, failure
         plan            the steps that built it
@@ -148,8 +148,8 @@ class Container:
         from cloche.kernel.cgroup.group import Group
 
         try:
-            path = self.state()["cgroup"]
-            return Group(layout.detect(), path) if path else None
+            places = self.state()["cgroups"]
+            return Group(layout.detect(), f"of container {self.id}", places) if places else None
         except NotFound:
             return None
 

@@ -35,6 +35,15 @@ _ELF_MACHINES = {
 """``e_machine``, from <linux/elf-em.h>, by the names of uname(2)."""
 _PT_INTERP = 3
 
+_NOT_YOURS = "limits need a cgroup that you may write to; see: cloche features"
+_CGROUP_HINTS = {
+    errno.EACCES: _NOT_YOURS,
+    errno.EPERM: _NOT_YOURS,
+    errno.EROFS: _NOT_YOURS,
+    errno.EBUSY: "processes are in it, of another container with this cgroupsPath",
+    errno.EDEADLK: "it is frozen, and so would the container be: thaw it first",
+}
+
 
 def error(plan: Plan, failure: Failure) -> StepFailed:
     """Return the error for a failure that the launcher recorded."""
@@ -218,12 +227,8 @@ def _hint(plan: Plan, step: Step, failure: Failure) -> str:
         return "this machine doesn't let you make these namespaces; see: cloche features"
     if name == "spawn" and failure.errno == errno.EAGAIN:
         return "too many processes or namespaces; see ulimit -u and /proc/sys/user"
-    if name in ("cgroup_create", "cgroup_set", "cgroup_join") and failure.errno in (
-        errno.EACCES,
-        errno.EPERM,
-        errno.EROFS,
-    ):
-        return "limits need a cgroup that you may write to; see: cloche features"
+    if name.startswith("cgroup_") and failure.errno in _CGROUP_HINTS:
+        return _CGROUP_HINTS[failure.errno]
     if name == "make_link" and failure.errno == errno.EEXIST:
         return "the name is in use by a running container; choose another with --name"
     if name == "bind" and failure.errno == errno.ENOENT and failure.call == "open_tree":

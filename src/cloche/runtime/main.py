@@ -59,6 +59,8 @@ COMMANDS = {
     "delete": Command("kill", "ID", "remove what is left of a container"),
     "pause": Command("freeze", "ID", "stop all processes of a container"),
     "resume": Command("freeze", "ID", "let the processes of a paused container go on"),
+    "update": Command("update", "ID", "give a container new limits"),
+    "events": Command("events", "ID", "show a container's statistics, and when memory ran out"),
     "spec": Command("spec", "", "write a config.json to start from"),
     "features": Command(
         "features", "", "show what this runtime can do, as the specification wants"

@@ -68,7 +68,7 @@ def test_cgroups(spec: Any, features: Features, launch: Launch) -> None:
 def test_cgroup_of_its_own(spec: Any, features: Features, launch: Launch) -> None:
     """On v2 it gets a group beneath the container's, which is gone with it."""
     plan = compile_exec(spec, features, launch, Target(1, 2, (), "/cg/a/exec-1", True))
-    assert only(plan, "cgroup_create").arguments == ("/cg/a/exec-1",)
+    assert only(plan, "cgroup_create").argument("path") == "/cg/a/exec-1"
 
 
 @pytest.mark.parametrize("foreground", [True, False])

@@ -244,14 +244,14 @@ def test_memory_that_no_kernel_has(memory: dict[str, Any]) -> None:
 
 
 def test_cpu_of_v1() -> None:
-    """Period, quota, burst in this order; idle at the end."""
+    """Idle after the shares; period, quota, burst in this order."""
     cpu = {"idle": 1, "burst": 1000, "quota": 20000, "period": 50000, "shares": 512}
     assert [file for file, *_ in written(V1, cpu=cpu)] == [
         "cpu.shares",
+        "cpu.idle",
         "cpu.cfs_period_us",
         "cpu.cfs_quota_us",
         "cpu.cfs_burst_us",
-        "cpu.idle",
     ]
 
 
@@ -311,14 +311,12 @@ def test_cpu_that_makes_no_sense(layout: Layout, cpu: dict[str, Any]) -> None:
         build(layout, cpu=cpu)
 
 
-def test_cpuset_of_v1_fills_the_parents() -> None:
-    """A new v1 group has no CPUs, so each level gets all of them before the choice is made."""
+def test_cpuset_of_v1_inherits() -> None:
+    """A new v1 group has no CPUs, so each level gets those of the one above before the choice."""
     placement = build(V1, cpu={"cpus": "2,1"})
+    assert placement.inherits == (f"{ROOT}/cpuset/cloche", f"{ROOT}/cpuset/cloche/a")
     assert [(write.path, write.value) for write in placement.writes] == [
-        (f"{ROOT}/cpuset/cloche/cpuset.cpus", "0-3"),
-        (f"{ROOT}/cpuset/cloche/cpuset.mems", "0"),
         (f"{ROOT}/cpuset/cloche/a/cpuset.cpus", "1-2"),
-        (f"{ROOT}/cpuset/cloche/a/cpuset.mems", "0"),
     ]
 
 
@@ -326,10 +324,7 @@ def test_cpuset_of_v1_that_comes_along() -> None:
     """Mounted together with a controller that is needed, cpuset has to be filled as well."""
     both = Hierarchy(1, ("cpuset", "cpu"), f"{ROOT}/cpu", f"{ROOT}/cpu", f"{ROOT}/cpu")
     placement = build(Layout("v1", (both,), cpus="0-3", mems="0"))
-    assert {write.directory for write in placement.writes} == {
-        f"{ROOT}/cpu/cloche",
-        f"{ROOT}/cpu/cloche/a",
-    }
+    assert placement.inherits == (f"{ROOT}/cpu/cloche", f"{ROOT}/cpu/cloche/a")
 
 
 def test_cpuset_of_v2() -> None:
@@ -360,9 +355,9 @@ def test_realtime() -> None:
 
 
 @pytest.mark.parametrize("layout", [V1, V2])
-@pytest.mark.parametrize(("limit", "value"), [(50, "50"), (-1, "max"), (0, "0")])
+@pytest.mark.parametrize(("limit", "value"), [(50, "50"), (-1, "max"), (0, "1")])
 def test_pids(layout: Layout, limit: int, value: str) -> None:
-    """-1 is no limit; 0 is one."""
+    """-1 is no limit; with 0 as with 1 nothing can be forked."""
     assert written(layout, pids={"limit": limit}) == [("pids.max", value, value)]
 
 
@@ -488,11 +483,16 @@ def test_device_access_that_is_none(access: str) -> None:
 
 
 def test_devices_on_v2() -> None:
-    """Device rules that deny are an error where nothing enforces them."""
+    """An eBPF program where one may be loaded; an error where nothing enforces the rules."""
     assert V1.devices_enforceable
     assert not V2.devices_enforceable
     with pytest.raises(ControllerUnavailable, match="eBPF"):
         build(V2, devices=DEFAULT_DEVICES)
+    may = V2._replace(device_programs=True)
+    assert may.devices_enforceable
+    placement = build(may, devices=DEFAULT_DEVICES)
+    assert placement.program
+    assert "devices" not in {write.controller for write in placement.writes}
 
 
 def test_unified() -> None:

@@ -19,7 +19,7 @@ from cloche.kernel.cgroup.statistics import Limits, Statistics
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from typing import TypeVar
 
     _Figure = TypeVar("_Figure")
@@ -30,16 +30,18 @@ PATIENCE = 10.0
 
 
 class Group:
-    """The groups of one container, by its path as in ``cgroupsPath``.
+    """The groups of one container.
 
+    ``path`` is as in the engine's ``cgroupsPath``, or ``directories`` are where they are.
     Raises NotFound when it has none.
     """
 
-    def __init__(self, layout: Layout, path: str) -> None:
+    def __init__(self, layout: Layout, path: str, directories: Sequence[str] = ()) -> None:
         self._found: list[tuple[Hierarchy, str]] = []
         for hierarchy in layout.hierarchies:
-            directory = hierarchy.directory(path)
-            if hierarchy.base and os.path.isdir(directory):
+            inside = [place for place in directories if place.startswith(f"{hierarchy.mount}/")]
+            directory = inside[0] if inside else "" if directories else hierarchy.directory(path)
+            if hierarchy.base and directory and os.path.isdir(directory):
                 self._found.append((hierarchy, directory))
         if not self._found:
             raise NotFound(f"there is no cgroup {path}")

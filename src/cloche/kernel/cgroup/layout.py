@@ -81,6 +81,9 @@ class Layout(Record):
     """The CPUs that containers may use, such as ``0-3,7``; empty if cpuset isn't there."""
     mems: str = ""
     """The memory nodes that containers may use."""
+    device_programs: bool = False
+    """Whether the caller may load eBPF programs, which restrict devices on v2; looked up with
+    the caller's other privileges."""
 
     def find(self, controller: str) -> Hierarchy | None:
         """Return the hierarchy that has a controller, by its v2 name."""
@@ -101,7 +104,9 @@ class Layout(Record):
     def devices_enforceable(self) -> bool:
         """Whether access to devices can be restricted: v2 has no file for it, only eBPF."""
         devices = self.find("devices")
-        return devices is not None and bool(devices.base)
+        if devices is not None:
+            return bool(devices.base)
+        return self.device_programs and self.unified is not None and bool(self.unified.base)
 
 
 def detect(proc: str = "/proc/self") -> Layout:

@@ -29,7 +29,34 @@ def cgroup_parent(a: Arguments, _: Facts) -> list[Piece]:
 def cgroup_create(a: Arguments, _: Facts) -> list[Piece]:
     """Make a cgroup of the container's own."""
     path = word(a.text("path"))
-    return [here(f"mkdir -- {path}", f"made+=({path})")]
+    parents = "--parents " if a.number("take") else ""
+    return [here(f"mkdir {parents}-- {path}", f"made+=({path})")]
+
+
+def cgroup_inherit(a: Arguments, _: Facts) -> list[Piece]:
+    """Copy the CPUs and memory nodes of the group above."""
+    path, above = a.text("path"), a.text("path").rpartition("/")[0]
+    lines = []
+    for file in ("cpuset.cpus", "cpuset.mems"):
+        own = word(f"{path}/{file}")
+        lines.append(f'[[ "$(<{own})" ]] || cat -- {word(f"{above}/{file}")} >{own}')
+    return [here(*lines)]
+
+
+def cgroup_offer(a: Arguments, _: Facts) -> list[Piece]:
+    """Pass on the controllers that can be."""
+    path = word(a.text("path"))
+    return [here(f"for name in {a.text('value')}; do echo $name >{path} || :; done 2>/dev/null")]
+
+
+def device_filter(_a: Arguments, _: Facts) -> list[Piece]:
+    """Leave out the program."""
+    return [
+        not_done(
+            "a shell can't load an eBPF program, so that the container may open every device that "
+            "it has a node of"
+        )
+    ]
 
 
 def cgroup_set(a: Arguments, _: Facts) -> list[Piece]:

@@ -7,8 +7,10 @@ import os
 from cloche.errors import AlreadyExists
 from cloche.kernel import features as host
 from cloche.oci.identifier import check_id
+from cloche.plan import cgroups
 from cloche.plan.compile import compile
 from cloche.plan.launch import Launch, Lifecycle
+from cloche.plan.situation import situation
 from cloche.runtime import bundle, start
 from cloche.runtime.arguments import Option
 from cloche.runtime.clock import now
@@ -57,7 +59,7 @@ def _launch(settings: Settings, values: Values, lifecycle: Lifecycle) -> int:
     if os.path.lexists(directory):
         raise AlreadyExists(f"container with given ID already exists: {id}")
     place = os.path.abspath(values.text("bundle"))
-    spec = bundle.load(place, id)
+    spec = bundle.load(place)
     process = spec["process"]
     console_socket = _absolute(values.text("console-socket"))
     detached = not lifecycle.foreground
@@ -72,27 +74,31 @@ def _launch(settings: Settings, values: Values, lifecycle: Lifecycle) -> int:
             pidfd_socket=_absolute(values.text("pidfd-socket")),
             preserve_fds=start.inherited(process, values.number("preserve-fds")),
         ),
-        files=_files(spec, id, place, values.flag("no-new-keyring")),
         no_new_keyring=values.flag("no-new-keyring"),
     )
     launch = start.with_filter(launch, spec, settings)
     launch = start.with_resctrl(launch, spec)
-    plan = compile(spec, host.detect(), launch)
+    features = host.detect()
+    groups = cgroups.directories(situation(spec, features, launch))
+    launch = launch._replace(files=_files(spec, launch, place, groups))
+    plan = compile(spec, features, launch)
     start.become(plan, settings, 1)
 
 
-def _files(spec: Spec, id: str, place: str, no_new_keyring: bool) -> tuple[tuple[str, bytes], ...]:
+def _files(
+    spec: Spec, launch: Launch, place: str, groups: list[str]
+) -> tuple[tuple[str, bytes], ...]:
     from cloche import json
 
     state = {
-        "id": id,
+        "id": launch.id,
         "bundle": place,
         "rootfs": spec["root"]["path"],
         "created": now(),
         "ociVersion": spec["ociVersion"],
         "annotations": spec.get("annotations", {}),
-        "cgroup": spec["linux"]["cgroupsPath"],
-        "noNewKeyring": no_new_keyring,
+        "cgroups": groups,
+        "noNewKeyring": launch.no_new_keyring,
     }
     return (
         (STATE_FILE, json.dumps(state).encode()),
