@@ -173,10 +173,16 @@ class Runtime:
                 document = json.loads(self("state", entry.name).stdout)
                 if document["pid"]:
                     self._children.add(document["pid"])
+        self._has_reaped_all()
+
+    def _has_reaped_all(self) -> bool:
         for pid in list(self._children):
-            with contextlib.suppress(ChildProcessError):
+            try:
                 if os.waitpid(pid, os.WNOHANG)[0]:
                     self._children.discard(pid)
+            except ChildProcessError:
+                self._children.discard(pid)
+        return not self._children
 
     def end(self) -> None:
         """Delete every container that is left.
@@ -186,9 +192,9 @@ class Runtime:
         """
         self.reap()
         for pid in self._children:
-            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
+        wait_until(self._has_reaped_all)
         for entry in self.root.glob(f"{self.prefix}*"):
             self("delete", "--force", entry.name)
         shutil.rmtree(self.root, ignore_errors=True)
