@@ -75,6 +75,7 @@ def _launch(settings: Settings, values: Values, lifecycle: Lifecycle) -> int:
             preserve_fds=start.inherited(process, values.number("preserve-fds")),
         ),
         no_new_keyring=values.flag("no-new-keyring"),
+        no_pivot=values.flag("no-pivot"),
     )
     launch = start.with_filter(launch, spec, settings)
     launch = start.with_resctrl(launch, spec)
