@@ -16,6 +16,14 @@ from cloche.plan.launch import Launch, Lifecycle
 from cloche.plan.shell import as_shell
 from cloche.plan.steps import CHILD, HOST, Plan
 
+from .conftest import V1
+
+
+@pytest.fixture
+def features(features: Features) -> Features:
+    """A host whose cgroups can restrict access to devices, as such a container needs."""
+    return features._replace(cgroups=V1)
+
 
 @pytest.fixture
 def notifying(launch: Launch) -> Launch:
