@@ -225,10 +225,16 @@ def test_filter_that_forbids_to_send(bundle: Bundle, agent: Agent) -> None:
     assert "must allow sendmsg" in done.stderr
 
 
-def test_profile_of_a_user(cloche: Cloche, agent: Agent, workspace: Path) -> None:
-    """A profile for ``cloche run`` can have a listener too."""
+@pytest.mark.parametrize(
+    "options", [(), ("--init",), ("--init", "--security-opt", "no-new-privileges")]
+)
+def test_profile_of_a_user(
+    cloche: Cloche, agent: Agent, workspace: Path, options: tuple[str, ...]
+) -> None:
+    """A profile for ``cloche run`` can have a listener too, with an init or without."""
     path = workspace / "profile.json"
     path.write_text(json.dumps(profile(agent, "mkdir", "mkdirat")["seccomp"]))
-    done = cloche("run", "--security-opt", f"seccomp={path}", "host", "mkdir", "/tmp/x")
+    security = ("--security-opt", f"seccomp={path}")
+    done = cloche("run", *options, *security, "host", "mkdir", "/tmp/x")
     assert os.strerror(errno.EDOM) in done.stderr
     assert len(agent.states) == 1

@@ -223,16 +223,25 @@ def _landlock_paths(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def _labels(situation: Situation) -> Iterable[Step]:
     process = situation.spec["process"]
     profile = process.get("apparmorProfile", "")
-    if profile:
+    # Without AppArmor everything is unconfined.
+    if profile and not (profile == "unconfined" and "apparmor" not in situation.features.lsm):
         if "apparmor" not in situation.features.lsm:
-            raise Unsupported("the spec names an AppArmor profile and this kernel has no AppArmor")
+            raise Unsupported(
+                f"config.json: /process/apparmorProfile: {profile} can't confine anything, as "
+                "AppArmor isn't active here",
+                hint="leave it out, or boot with apparmor in lsm=",
+            )
         yield steps.lsm_label(
             "apparmor/exec", f"exec {profile}", why=f"the AppArmor profile {profile} confines it"
         )
     label = process.get("selinuxLabel", "")
     if label:
         if "selinux" not in situation.features.lsm:
-            raise Unsupported("the spec names an SELinux label and SELinux isn't active here")
+            raise Unsupported(
+                f"config.json: /process/selinuxLabel: {label} can't confine anything, as SELinux "
+                "isn't active here",
+                hint="leave it out, or boot with selinux in lsm=",
+            )
         yield steps.lsm_label("exec", label, why=f"the SELinux label {label} confines it")
 
 

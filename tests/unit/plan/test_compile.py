@@ -317,6 +317,27 @@ def test_capabilities_that_cannot_be_given_are_warned_of(
     )
 
 
+def test_labels_of_security_modules(spec: Any, features: Features, launch: Launch) -> None:
+    """They are asked for where their module is active, and an error where it isn't."""
+    spec["process"].update(apparmorProfile="docker-default", selinuxLabel="a:b:c:s0")
+    active = features._replace(lsm=("apparmor", "selinux"))
+    labels = [step.arguments for step in every(compile(spec, active, launch), "lsm_label")]
+    assert labels == [("apparmor/exec", "exec docker-default"), ("exec", "a:b:c:s0")]
+    for field, module in (("apparmorProfile", "AppArmor"), ("selinuxLabel", "SELinux")):
+        del spec["process"]["apparmorProfile" if module == "SELinux" else "selinuxLabel"]
+        with pytest.raises(Unsupported, match=f"/process/{field}: .*{module} isn't active"):
+            compile(spec, features, launch)
+        spec["process"].update(apparmorProfile="docker-default", selinuxLabel="a:b:c:s0")
+
+
+def test_unconfined_by_apparmor(spec: Any, features: Features, launch: Launch) -> None:
+    """What isn't to be confined isn't, where there is nothing to confine it."""
+    spec["process"]["apparmorProfile"] = "unconfined"
+    assert not every(compile(spec, features, launch), "lsm_label")
+    active = compile(spec, features._replace(lsm=("apparmor",)), launch)
+    assert only(active, "lsm_label").argument("label") == "exec unconfined"
+
+
 def test_personality_flags_are_warned_of(spec: Any, features: Features, launch: Launch) -> None:
     """The specification has none yet."""
     spec["linux"]["personality"] = {"domain": "LINUX32", "flags": ["X"]}
