@@ -24,7 +24,7 @@ def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ("warning", "hm"),
     ]
     assert all(re.fullmatch(TIME, line["time"]) for line in lines)
-    assert capsys.readouterr().err == 'cloche: no "way"\nhint: try another\n'
+    assert capsys.readouterr().err == 'cloche: no "way" (try another)\n'
 
 
 def test_text(tmp_path: Path) -> None:
