@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "steps.h"
@@ -65,6 +67,26 @@ int step_cgroup_create(struct run *run, const struct step *step)
             return -1;
     }
     undo_add(run, UNDO_CGROUP, path);
+    return 0;
+}
+
+int step_cgroup_adopt(struct run *run, const struct step *step)
+{
+    const char *path = string_argument(step, 0);
+    struct stat status;
+    if (stat(path, &status) < 0)
+        return fail(run, "stat", path);
+    undo_add(run, UNDO_CGROUP, path);
+    return 0;
+}
+
+int step_end_placeholder(struct run *run, const struct step *step)
+{
+    // Its pid is its own until it is waited for, and it is no other's child.
+    pid_t pid = (pid_t)number_argument(step, 0);
+    siginfo_t info;
+    if (kill(pid, SIGKILL) < 0 || waitid(P_PID, (id_t)pid, &info, WEXITED) < 0)
+        return fail(run, "kill", NULL);
     return 0;
 }
 

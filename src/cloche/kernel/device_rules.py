@@ -94,7 +94,7 @@ def _add(bits: dict[tuple[str, int, int], int], new: tuple[str, int, int], acces
     for key, other in list(bits.items()):
         both = _common(key, new)
         if both is not None:
-            bits[both] = bits.get(both, 0) | other | access if both != key else other | access
+            bits[both] = bits.get(both, 0) | other | access
 
 
 def _take_back(

@@ -24,6 +24,13 @@ def placement(situation: Situation) -> Placement:
     path = linux.get("cgroupsPath", "")
     resources = linux.get("resources", {})
     features = situation.features
+    if situation.launch.adopted:
+        return limits.build_adopted(
+            features.cgroups,
+            resources,
+            page_size=features.page_size,
+            devices=situation.restricts_devices,
+        )._replace(shared=not situation.launch.placeholder)
     if situation.launch.complete:
         return limits.build_complete(
             features.cgroups,
@@ -54,12 +61,7 @@ def create(placement: Placement, slot: int, *, take: bool = False) -> list[Step]
         steps.cgroup_parent(path, why="the group that all containers' groups are in")
         for path in placement.parents
     ]
-    plan += [
-        steps.cgroup_create(
-            path, take=take, why="a group of the container's own can be limited and counted"
-        )
-        for path in placement.groups
-    ]
+    plan += _groups(placement, take=take)
     plan += [
         steps.cgroup_inherit(path, why="a new cpuset group has no CPU, and nothing could run in it")
         for path in placement.inherits
@@ -86,6 +88,20 @@ def create(placement: Placement, slot: int, *, take: bool = False) -> list[Step]
     return plan
 
 
+def _groups(placement: Placement, *, take: bool) -> list[Step]:
+    if placement.shared:
+        return []  # to end what is in them would end the launcher
+    if placement.adopted:
+        return [
+            steps.cgroup_adopt(
+                path, why="systemd has made it, and keeps it while something is in it"
+            )
+            for path in placement.groups
+        ]
+    why = "a group of the container's own can be limited and counted"
+    return [steps.cgroup_create(path, take=take, why=why) for path in placement.groups]
+
+
 def birth_slot(placement: Placement, slot: int) -> int:
     """Return the slot of the group that the child is born in, if there is one."""
     return slot if placement.into else NO_SLOT
@@ -99,6 +115,14 @@ def join(placement: Placement) -> list[Step]:
         )
         for path in placement.joins
     ]
+
+
+def release(situation: Situation) -> list[Step]:
+    """End the process that has kept the groups for the child, which is in them now."""
+    pid = situation.launch.placeholder
+    if not pid:
+        return []
+    return [steps.end_placeholder(pid, why="the container's process keeps the scope from now on")]
 
 
 def mount_steps(situation: Situation, dest: str, attributes: int, index: int) -> list[Step]:

@@ -71,6 +71,7 @@ def compile(spec: Spec, features: Features, launch: Launch) -> Plan:
     plan += joined_shares
     plan += host.first()
     plan += cgroups.join(group)  # as long as the child's ids are the launcher's
+    plan += cgroups.release(facts)
     plan += namespaces.inside(facts)
     plan += root.build(facts, host)
     plan += devices.devices(facts)

@@ -68,6 +68,12 @@ class Launch(Record):
     lifecycle: Lifecycle | None = None
     """None: the container lives and dies with its launcher, and no other command knows it."""
 
+    adopted: bool = False
+    """Whether the groups were made for the container, by systemd; the plan then makes none."""
+    placeholder: int = 0
+    """The pid of a child of the launcher that is in them until the container is; 0 where the
+    launcher is itself."""
+
     @property
     def complete(self) -> bool:
         """Whether its cgroups are those of an OCI runtime, ``limits.build_complete``."""

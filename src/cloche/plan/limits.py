@@ -98,6 +98,10 @@ class Placement(Record):
     its pid written to ``cgroup.procs``, which is slow)."""
     into: str = ""
     """That of ``groups`` that the child is born in; empty without v2."""
+    adopted: bool = False
+    """Whether the groups are there already, made for the container."""
+    shared: bool = False
+    """Whether the launcher is in them too."""
 
 
 def build(layout: Layout, path: str, wanted: Resources, *, page_size: int) -> Placement:
@@ -148,6 +152,25 @@ def build_complete(
         first = layout.hierarchies[-1]
         raise _closed(first, _directory(layout, first, path))
     return _placed(layout, used, asked, access, complete=True)
+
+
+def build_adopted(layout: Layout, wanted: Resources, *, page_size: int, devices: bool) -> Placement:
+    """Return the cgroups of a container whose groups somebody else has made for it: systemd.
+
+    They are those that ``layout`` calls the caller's own.  Raises as ``build`` does.
+    """
+    access = device_access.UNLIMITED
+    if devices:
+        access = device_access.access(wanted.get("devices", []), complete=True)
+    asked = settings(Request(wanted, layout, page_size))
+    used = {
+        hierarchy: hierarchy.own
+        for hierarchy in layout.hierarchies
+        if hierarchy.own != hierarchy.mount
+    }
+    placement = _placed(layout, used, asked, access, complete=False)
+    kept = [write for write in placement.writes if write.file != "cgroup.subtree_control"]
+    return placement._replace(parents=(), inherits=(), writes=tuple(kept), adopted=True)
 
 
 def _placed(

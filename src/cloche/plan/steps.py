@@ -166,6 +166,8 @@ def keep(*, why: str) -> Step:
 
 _CGROUP_PARENT = _operation("cgroup_parent", CGROUPS, "path:s", "cgroups(7)")
 _CGROUP_CREATE = _operation("cgroup_create", CGROUPS, "path:s take:i", "cgroups(7)")
+_CGROUP_ADOPT = _operation("cgroup_adopt", CGROUPS, "path:s", "cgroups(7)")
+_END_PLACEHOLDER = _operation("end_placeholder", CGROUPS, "pid:i", "kill(2)")
 _CGROUP_INHERIT = _operation("cgroup_inherit", CGROUPS, "path:s", "cpuset(7)")
 _CGROUP_OFFER = _operation("cgroup_offer", CGROUPS, "path:s value:s", "cgroups(7)")
 _CGROUP_SET = _operation("cgroup_set", CGROUPS, "path:s value:s expect:s", "cgroups(7)")
@@ -187,6 +189,16 @@ def cgroup_create(path: str, *, take: bool = False, why: str) -> Step:
     child would then be too (``EDEADLK``).
     """
     return Step(_CGROUP_CREATE, HOST, (path, int(take)), why)
+
+
+def cgroup_adopt(path: str, *, why: str) -> Step:
+    """Take over a cgroup that was made for the container: its end is the same as a new one's."""
+    return Step(_CGROUP_ADOPT, HOST, (path,), why)
+
+
+def end_placeholder(pid: int, *, why: str) -> Step:
+    """Kill a child of the launcher, and wait for its end."""
+    return Step(_END_PLACEHOLDER, HOST, (pid,), why)
 
 
 def cgroup_inherit(path: str, *, why: str) -> Step:

@@ -26,6 +26,8 @@ class Changes(Record):
     """New limits as kernel operations."""
 
     writes: tuple[Write, ...]
+    resources: Resources
+    """What was asked for, completed with what the group has."""
     program: bytes = b""
     """The eBPF program that takes the former one's place; empty if devices stay as they are."""
     group: str = ""
@@ -60,18 +62,18 @@ def changes(
         for controller, setting in limits.settings(request)
     ]
     if not wanted.get("devices"):
-        return Changes(tuple(writes))
+        return Changes(tuple(writes), completed)
     require_device_rules(layout)
     access = device_access.access(wanted["devices"], complete=True)
     if layout.find("devices") is not None:
         group = _group(layout, groups, "devices")
         values = limits_v1.devices(access, present.devices)
         writes += [Write("devices", group, *setting) for setting in values]
-        return Changes(tuple(writes))
+        return Changes(tuple(writes), completed)
     from cloche.kernel import device_program
 
     group = _group(layout, groups, "cgroup")
-    return Changes(tuple(writes), device_program.program(access), group)
+    return Changes(tuple(writes), completed, device_program.program(access), group)
 
 
 def _memory(wanted: Memory, present: Present, *, v1: bool) -> Memory:

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
     from cloche.kernel.cgroup.group import Group
     from cloche.oci.spec import Spec
+    from cloche.runtime.systemd.scope import Scope
 
 CREATING = "creating"
 CREATED = "created"
@@ -152,6 +153,13 @@ class Container:
             return Group(layout.detect(), f"of container {self.id}", places) if places else None
         except NotFound:
             return None
+
+    def scope(self) -> Scope:
+        """Return the scope that systemd has made for it; one without a name if it hasn't."""
+        from cloche.runtime.systemd.scope import Scope
+
+        state = self.state()
+        return Scope(state.get("unit", ""), state.get("userUnit", False))
 
     def status(self) -> str:
         """Return its status, one of the table above."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cloche.kernel.device_program import program
@@ -93,6 +93,7 @@ def execute(code: bytes, request: Request) -> int:
             raise AssertionError(f"no such instruction: {opcode:#x}")
 
 
+@settings(max_examples=500)
 @given(st.lists(RULES, max_size=6), st.booleans(), REQUESTS)
 def test_the_last_rule_decides(rules: list[Rule], allowed: bool, request: Request) -> None:
     """The program answers as the list of rules does, for every device and access."""
@@ -121,6 +122,14 @@ def test_everything_starts_anew() -> None:
     rules = [Rule(True, "c", 1, 3, READ), Rule(True, "a", ANY, ANY, EVERY_ACCESS)]
     assert reduce(rules, allowed=False) == Access(True)
     assert reduce(rules, allowed=False).is_unlimited
+
+
+def test_exceptions_add_up() -> None:
+    """A device that two exceptions speak of has an exception with both."""
+    rules = [Rule(True, "c", ANY, ANY, MKNOD), Rule(True, "c", 3, ANY, READ)]
+    assert Rule(True, "c", 3, ANY, MKNOD | READ) in reduce(rules, allowed=False).exceptions
+    crossed = [Rule(True, "c", 1, ANY, WRITE), Rule(True, "c", ANY, 3, READ)]
+    assert Rule(True, "c", 1, 3, READ | WRITE) in reduce(crossed, allowed=False).exceptions
 
 
 def test_a_hole_in_an_exception() -> None:

@@ -104,7 +104,8 @@ class Group:
         Raises Unavailable when they don't end.
         """
         if self._unified:
-            v2.kill(self._unified, timeout)
+            with _UnlessGone():
+                v2.kill(self._unified, timeout)
             return
         if self.place("freezer"):
             self.thaw()  # a frozen task of v1 doesn't take note of the signal
@@ -152,7 +153,8 @@ class Group:
         """
         deadline = time.monotonic() + timeout
         if self._unified:
-            v2.wait_for(self._unified, "populated", 0, timeout)
+            with _UnlessGone():
+                v2.wait_for(self._unified, "populated", 0, timeout)
         for _, directory in self._found:
             for inner, _, _ in os.walk(directory, topdown=False):
                 _remove(inner, deadline)
@@ -215,6 +217,16 @@ class Group:
                     place = os.path.dirname(place)
                 return answers
         return []
+
+
+class _UnlessGone:
+    """Takes the end of a group for success: systemd removes a scope with its last process."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        return isinstance(error, OSError) and error.errno in (errno.ENOENT, errno.ENODEV)
 
 
 def _pids_limit(directory: str) -> int | None:

@@ -33,6 +33,16 @@ def cgroup_create(a: Arguments, _: Facts) -> list[Piece]:
     return [here(f"mkdir {parents}-- {path}", f"made+=({path})")]
 
 
+def cgroup_adopt(a: Arguments, _: Facts) -> list[Piece]:
+    """Note a cgroup that is there."""
+    return [here(f"made+=({word(a.text('path'))})")]
+
+
+def end_placeholder(a: Arguments, _: Facts) -> list[Piece]:
+    """Kill the process that keeps a scope."""
+    return [here(f"kill -s KILL {a.number('pid')}")]
+
+
 def cgroup_inherit(a: Arguments, _: Facts) -> list[Piece]:
     """Copy the CPUs and memory nodes of the group above."""
     path, above = a.text("path"), a.text("path").rpartition("/")[0]

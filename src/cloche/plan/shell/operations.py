@@ -22,6 +22,8 @@ OPERATIONS: dict[str, Callable[[Arguments, Facts], list[Piece]]] = {
     "keep": lifecycle.not_needed,
     "cgroup_parent": namespaces.cgroup_parent,
     "cgroup_create": namespaces.cgroup_create,
+    "cgroup_adopt": namespaces.cgroup_adopt,
+    "end_placeholder": namespaces.end_placeholder,
     "cgroup_inherit": namespaces.cgroup_inherit,
     "cgroup_offer": namespaces.cgroup_offer,
     "cgroup_set": namespaces.cgroup_set,

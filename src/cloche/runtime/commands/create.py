@@ -18,7 +18,11 @@ from cloche.runtime.container import CONFIG_FILE, STATE_FILE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from cloche.kernel.features import Features
     from cloche.oci.spec import Spec
+    from cloche.plan.steps import Plan
     from cloche.runtime.arguments import Values
     from cloche.runtime.main import Settings
 
@@ -44,16 +48,16 @@ OPTIONS = {
 
 def run_create(settings: Settings, values: Values) -> int:
     """Become the launcher that builds the container, and leaves it waiting for its start."""
-    return _launch(settings, values, Lifecycle(gate=True))
+    _launch(settings, values, Lifecycle(gate=True))
 
 
 def run_run(settings: Settings, values: Values) -> int:
     """Become the launcher that builds the container and runs its program."""
     detached = values.flag("detach")
-    return _launch(settings, values, Lifecycle(foreground=not detached, keep=values.flag("keep")))
+    _launch(settings, values, Lifecycle(foreground=not detached, keep=values.flag("keep")))
 
 
-def _launch(settings: Settings, values: Values, lifecycle: Lifecycle) -> int:
+def _launch(settings: Settings, values: Values, lifecycle: Lifecycle) -> NoReturn:
     id = check_id(values.rest[0])
     directory = f"{settings.root}/{id}"
     if os.path.lexists(directory):
@@ -80,25 +84,58 @@ def _launch(settings: Settings, values: Values, lifecycle: Lifecycle) -> int:
     launch = start.with_filter(launch, spec, settings)
     launch = start.with_resctrl(launch, spec)
     features = host.detect()
+    if settings.systemd_cgroup:
+        _become_in_scope(settings, spec, launch, features)
+    start.become(_plan(spec, launch, features), settings, 1)
+
+
+def _become_in_scope(
+    settings: Settings, spec: Spec, launch: Launch, features: Features
+) -> NoReturn:
+    """Have systemd make the cgroup, then go on as without it."""
+    from cloche.kernel.cgroup import layout
+    from cloche.runtime.systemd import properties, scope
+
+    scope.require_unified(features.cgroups.version)
+    linux = spec["linux"]
+    user = features.in_user_namespace or features.uid != 0
+    parent, unit = properties.unit(linux.get("cgroupsPath", ""), launch.id, rootless=user)
+    limits = properties.properties(linux.get("resources", {}))
+    made = scope.start(unit, parent, f"container {launch.id}", limits, user=user)
+    try:
+        inside = layout.detect(f"/proc/{made.placeholder or 'self'}")
+        programs = features.cgroups.device_programs
+        features = features._replace(cgroups=inside._replace(device_programs=programs))
+        launch = launch._replace(adopted=True, placeholder=made.placeholder)
+        start.become(_plan(spec, launch, features, unit, user=user), settings, 1)
+    finally:
+        scope.end(made.placeholder)
+
+
+def _plan(
+    spec: Spec, launch: Launch, features: Features, unit: str = "", *, user: bool = False
+) -> Plan:
+    """Return the plan, with the files by which other commands find the container."""
     groups = cgroups.directories(situation(spec, features, launch))
-    launch = launch._replace(files=_files(spec, launch, place, groups))
-    plan = compile(spec, features, launch)
-    start.become(plan, settings, 1)
+    launch = launch._replace(files=_files(spec, launch, groups, unit, user=user))
+    return compile(spec, features, launch)
 
 
 def _files(
-    spec: Spec, launch: Launch, place: str, groups: list[str]
+    spec: Spec, launch: Launch, groups: list[str], unit: str, *, user: bool
 ) -> tuple[tuple[str, bytes], ...]:
     from cloche import json
 
     state = {
         "id": launch.id,
-        "bundle": place,
+        "bundle": launch.lifecycle.bundle if launch.lifecycle else "",
         "rootfs": spec["root"]["path"],
         "created": now(),
         "ociVersion": spec["ociVersion"],
         "annotations": spec.get("annotations", {}),
         "cgroups": groups,
+        "unit": unit,
+        "userUnit": user,
         "noNewKeyring": launch.no_new_keyring,
     }
     return (

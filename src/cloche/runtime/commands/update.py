@@ -94,7 +94,13 @@ def run_update(settings: Settings, values: Values) -> int:
     group = container.group()
     if group is None:
         raise WrongState(f"container {container.id} has no cgroup, so it can't be limited")
-    _apply(_changes(group, wanted))
+    changes = _changes(group, wanted)
+    if container.state().get("unit"):
+        from cloche.runtime.systemd import properties, scope
+
+        # First, since systemd writes these limits itself, in its own order.
+        scope.update(container.scope(), properties.properties(changes.resources))
+    _apply(changes)
     return 0
 
 
