@@ -80,14 +80,15 @@ def _launch(settings: Settings, values: Values, lifecycle: Lifecycle) -> int:
     launch = start.with_resctrl(launch, spec)
     features = host.detect()
     groups = cgroups.directories(situation(spec, features, launch))
-    launch = launch._replace(files=_files(spec, launch, place, groups))
+    launch = launch._replace(files=files(spec, launch, place, groups))
     plan = compile(spec, features, launch)
     start.become(plan, settings, 1)
 
 
-def _files(
+def files(
     spec: Spec, launch: Launch, place: str, groups: list[str]
 ) -> tuple[tuple[str, bytes], ...]:
+    """Return the files by which later commands know the container."""
     from cloche import json
 
     state = {
