@@ -12,7 +12,14 @@
 
 criu is in the container's cgroups, so that the processes that it makes are born there.  Its mount
 namespace is a copy that ends with it: nothing that is mounted for its work has to be taken back.
-It makes the container's mounts anew but for those of the host, which ``host_mounts`` tells.
+It makes the container's mounts anew but for those of the host, which ``host_mounts`` tells: of
+these each lies ready, with its flags, in a tmpfs that hides the container's directory from criu::
+
+    <directory>/0, 1, ...       the host's files and directories, in the order of host_mounts
+    <directory>/null            what masks a file
+
+(criu would bind the host's own, and then leaves out flags of a mount where an earlier one on the
+same file system has the same: it takes that one for its source.)
 
 Of the hooks, those run that set up what criu doesn't restore, above all the network: prestart and
 createRuntime.
@@ -28,7 +35,7 @@ from cloche.plan import cgroups, hooks, process, steps
 from cloche.plan.compile import compile, directory
 from cloche.plan.launch import Launch
 from cloche.plan.situation import situation
-from cloche.plan.steps import HOST, STDIO_TERMINAL, Plan, Step
+from cloche.plan.steps import HOST, NO_SLOT, STDIO_TERMINAL, Plan, Step
 
 if TYPE_CHECKING:
     from cloche.kernel.features import Features
@@ -44,6 +51,7 @@ _CGROUP_SLOT = 0
 _SOCKET_SLOT = 1
 _PEER_SLOT = 2
 _FIRST_NAMESPACE_SLOT = 3
+_MASK = flags.MOUNT_ATTR_RDONLY | flags.MOUNT_ATTR_NOSUID | flags.MOUNT_ATTR_NOEXEC
 _EXTERNAL = (flags.CLONE_NEWNET, flags.CLONE_NEWPID)
 
 
@@ -68,6 +76,8 @@ class HostMount(NamedTuple):
     source: str
     dest: str
     recursive: bool
+    ready: str
+    """Where criu finds it."""
 
 
 def host_mounts(spec: Spec, features: Features, launch: Launch) -> list[HostMount]:
@@ -76,10 +86,19 @@ def host_mounts(spec: Spec, features: Features, launch: Launch) -> list[HostMoun
     Raises what ``compile`` does.
     """
     return [
-        HostMount(_text(step, "source"), _text(step, "dest"), bool(step.argument("recursive")))
-        for step in compile(spec, features, launch).steps
-        if step.operation.name == "bind"
+        HostMount(
+            _text(step, "source"),
+            _text(step, "dest"),
+            bool(step.argument("recursive")),
+            f"{launch.directory}/{index}",
+        )
+        for index, step in enumerate(_mounts(spec, features, launch, "bind"))
     ]
+
+
+def ready_null(launch: Launch) -> str:
+    """Return where criu finds what masks a file."""
+    return f"{launch.directory}/null"
 
 
 def external_namespaces(spec: Spec) -> list[tuple[int, str]]:
@@ -123,6 +142,7 @@ def compile_restore(spec: Spec, features: Features, launch: Launch, restore: Res
     )
     plan += cgroups.join(group)
     plan += _mount_points(spec, features, launch)
+    plan += _ready_mounts(spec, features, launch)
     plan += _become_criu(facts, restore, len(shared))
     plan.append(
         steps.restore_begin(
@@ -163,9 +183,7 @@ def _mount_points(spec: Spec, features: Features, launch: Launch) -> list[Step]:
         ),
     ]
     own: list[str] = []
-    for step in compile(spec, features, launch).steps:
-        if step.operation.name not in ("mount", "bind"):
-            continue
+    for step in _mounts(spec, features, launch, "mount", "bind"):
         dest = _text(step, "dest")
         if any(_is_beneath(dest, other) for other in own):
             continue
@@ -182,6 +200,32 @@ def _mount_points(spec: Spec, features: Features, launch: Launch) -> list[Step]:
             )
         )
     return plan
+
+
+def _ready_mounts(spec: Spec, features: Features, launch: Launch) -> list[Step]:
+    plan = [
+        steps.mount_on_host(
+            "tmpfs", "tmpfs", ("mode=0700",), 0, launch.directory, why="holds mounts for criu"
+        ),
+        steps.open_root(launch.directory, clone=False, why="they are made in it"),
+    ]
+    for index, step in enumerate(_mounts(spec, features, launch, "bind")):
+        changed = {"dest": f"/{index}", "slot": NO_SLOT, "propagation": 0}
+        arguments = tuple(
+            changed.get(name, value)
+            for (name, _), value in zip(step.operation.parameters, step.arguments, strict=True)
+        )
+        why = f"what criu mounts at {_text(step, 'dest')}"
+        plan.append(step._replace(arguments=arguments, why=why))
+    plan.append(
+        steps.bind("/dev/null", "/null", recursive=False, set=_MASK, why="what criu hides files by")
+    )
+    return plan
+
+
+def _mounts(spec: Spec, features: Features, launch: Launch, *names: str) -> list[Step]:
+    """Return the steps that mount something in a container that is created."""
+    return [step for step in compile(spec, features, launch).steps if step.operation.name in names]
 
 
 def _become_criu(facts: Situation, restore: Restore, shared: int) -> list[Step]:

@@ -20,6 +20,7 @@ from cloche.plan.restore import (
     FIRST_NAMESPACE_NUMBER,
     external_namespaces,
     host_mounts,
+    ready_null,
 )
 from cloche.runtime import criu
 
@@ -162,13 +163,14 @@ def add_restored_mounts(
             beneath = [mount.path for mount in mountinfo.parse(file.read())]
     for mount in found:
         dest = _slashless(mount.dest)
-        options.add("ext_mnt", criu.pair(dest, mount.source))
+        options.add("ext_mnt", criu.pair(dest, mount.ready))
         source = os.path.realpath(mount.source)
         for path in beneath:
             if mount.recursive and path.startswith(f"{source}/"):
-                options.add("ext_mnt", criu.pair(dest + path.removeprefix(source), path))
+                inner = path.removeprefix(source)
+                options.add("ext_mnt", criu.pair(dest + inner, mount.ready + inner))
     if spec.get("linux", {}).get("maskedPaths"):
-        options.add("ext_mnt", criu.pair(_NULL, _NULL))
+        options.add("ext_mnt", criu.pair(_NULL, ready_null(launch)))
 
 
 def add_restored_namespaces(options: criu.Options, spec: Spec) -> None:
