@@ -341,9 +341,8 @@ int step_restore_begin(struct run *run, const struct step *step)
     cleanup_fd int work = images < 0 ? -1 : open_directory(run, string_argument(step, 3));
     if (work < 0)
         return -1;
-    size_t length = options->length + varint_size((uint64_t)images) +
-                    varint_size((uint64_t)work) + varint_size(OPTION_IMAGES_FD << 3) +
-                    varint_size(OPTION_WORK_FD << 3);
+    size_t length = options->length + varint_size((uint64_t)images) + varint_size((uint64_t)work) +
+                    varint_size(OPTION_IMAGES_FD << 3) + varint_size(OPTION_WORK_FD << 3);
     if (length + 16 > sizeof message.bytes) {
         errno = E2BIG;
         return fail(run, "send", "criu");
@@ -366,8 +365,7 @@ int step_restore_end(struct run *run, const struct step *step)
     int64_t slot = number_argument(step, 0);
     int socket = take_socket(run, slot);
     struct response response;
-    if (socket < 0 || acknowledge(run, socket) < 0 ||
-        converse(run, socket, NULL, &response) < 0)
+    if (socket < 0 || acknowledge(run, socket) < 0 || converse(run, socket, NULL, &response) < 0)
         return -1;
     close_fd(&run->slots[slot]);
     run->slots[slot] = -1;

@@ -35,7 +35,7 @@ from cloche.plan import cgroups, hooks, process, steps
 from cloche.plan.compile import compile, directory
 from cloche.plan.launch import Launch
 from cloche.plan.situation import situation
-from cloche.plan.steps import HOST, NO_SLOT, STDIO_TERMINAL, Plan, Step
+from cloche.plan.steps import HOST, NO_SLOT, STDIO_TERMINAL, Plan, Step, Value
 
 if TYPE_CHECKING:
     from cloche.kernel.features import Features
@@ -52,6 +52,7 @@ _SOCKET_SLOT = 1
 _PEER_SLOT = 2
 _FIRST_NAMESPACE_SLOT = 3
 _MASK = flags.MOUNT_ATTR_RDONLY | flags.MOUNT_ATTR_NOSUID | flags.MOUNT_ATTR_NOEXEC
+_TEMPORARY = "/tmp"  # noqa: S108  the container's
 _EXTERNAL = (flags.CLONE_NEWNET, flags.CLONE_NEWPID)
 
 
@@ -182,6 +183,9 @@ def _mount_points(spec: Spec, features: Features, launch: Launch) -> list[Step]:
             spec["root"]["path"], clone=True, why="criu wants a mount point for the root"
         ),
     ]
+    if spec["root"].get("readonly"):
+        why = "criu makes it, if it is missing, where it can't: in a root that is read-only"
+        plan.append(steps.make_dir_in_root(_TEMPORARY, 0o1777, why=why))
     own: list[str] = []
     for step in _mounts(spec, features, launch, "mount", "bind"):
         dest = _text(step, "dest")
@@ -189,7 +193,9 @@ def _mount_points(spec: Spec, features: Features, launch: Launch) -> list[Step]:
             continue
         if step.operation.name == "mount":
             own.append(dest)
-            plan.append(steps.make_dir_in_root(dest, 0o755, why="a mount point that may be missing"))
+            plan.append(
+                steps.make_dir_in_root(dest, 0o755, why="a mount point that may be missing")
+            )
             continue
         plan.append(
             steps.bind(
@@ -205,12 +211,12 @@ def _mount_points(spec: Spec, features: Features, launch: Launch) -> list[Step]:
 def _ready_mounts(spec: Spec, features: Features, launch: Launch) -> list[Step]:
     plan = [
         steps.mount_on_host(
-            "tmpfs", "tmpfs", ("mode=0700",), 0, launch.directory, why="holds mounts for criu"
+            "tmpfs", "tmpfs", ("mode=0711",), 0, launch.directory, why="holds mounts for criu"
         ),
         steps.open_root(launch.directory, clone=False, why="they are made in it"),
     ]
     for index, step in enumerate(_mounts(spec, features, launch, "bind")):
-        changed = {"dest": f"/{index}", "slot": NO_SLOT, "propagation": 0}
+        changed: dict[str, Value] = {"dest": f"/{index}", "slot": NO_SLOT, "propagation": 0}
         arguments = tuple(
             changed.get(name, value)
             for (name, _), value in zip(step.operation.parameters, step.arguments, strict=True)

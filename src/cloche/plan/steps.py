@@ -899,7 +899,8 @@ def restore_begin(
 ) -> Step:
     """Have criu make the container's processes and namespaces.
 
-    It has the socket in the slot ``peer``, the launcher speaks through that in ``slot``.  ``images`` and ``work`` are directories, ``options`` the ``criu_opts`` of criu's protocol but
+    It has the socket in the slot ``peer``, the launcher speaks through that in ``slot``.
+    ``images`` and ``work`` are directories, ``options`` the ``criu_opts`` of criu's protocol but
     for these two.  Afterwards the container's first process is the child of the plan, in new
     namespaces of ``kinds``; nothing runs in it yet.
     """

@@ -1,9 +1,9 @@
 """What the commands ``checkpoint`` and ``restore`` tell criu, and what a checkpoint keeps.
 
 A checkpoint is a directory of criu's images, and ``descriptors.json``: what the first process had
-as its standard streams, such as ``pipe:[4711]``.  When it is restored, its pipes are replaced by
-the streams of the caller.  A mount that shows something of the host is known in the images by
-its destination in config.json.
+as its standard streams, such as ``pipe:[4711]``.  When it is restored, the streams of the caller
+take the place of pipes.  A mount that shows something of the host is known in the images by its
+destination in config.json.
 
 criu's images don't say of a new network namespace what is in it: whoever made the container's
 network makes it again, in a hook.
@@ -125,10 +125,11 @@ def add_dumped_namespaces(options: criu.Options, spec: Spec, pid: int) -> None:
 
 def write_descriptors(directory: str, pid: int) -> None:
     """Keep what a process has as its standard streams."""
-    import json
+    from cloche import json
 
+    names = [_descriptor(pid, number) for number in range(3)]
     with open(f"{directory}/{DESCRIPTORS}", "w", encoding="utf-8") as file:
-        json.dump([_descriptor(pid, number) for number in range(3)], file)
+        file.write(json.dumps(names))
 
 
 def _descriptor(pid: int, number: int) -> str:
@@ -139,7 +140,7 @@ def _descriptor(pid: int, number: int) -> str:
 
 
 def _resolve(root: int, dest: str) -> str:
-    """Return the path of a mount point without symbolic links, as its own mount namespace has it."""
+    """Return a mount point's path without symbolic links, as its own mount namespace has it."""
     from cloche.kernel.syscalls import openat2
 
     fd = openat2(root, dest, os.O_PATH | os.O_CLOEXEC, flags.RESOLVE_IN_ROOT)
@@ -183,15 +184,15 @@ def add_restored_namespaces(options: criu.Options, spec: Spec) -> None:
 
 
 def add_streams(options: criu.Options, directory: str) -> None:
-    """Tell criu which of the container's pipes the caller's standard streams take the place of.
+    """Tell criu which of the container's streams the caller's take the place of.
 
     Raises InvalidArgument when the directory holds no checkpoint.
     """
-    import json
+    from cloche import json
 
     try:
         with open(f"{directory}/{DESCRIPTORS}", encoding="utf-8") as file:
-            names = json.load(file)
+            names = json.loads(file.read())
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InvalidArgument(
             f"{directory} holds no checkpoint: {DESCRIPTORS} isn't there",

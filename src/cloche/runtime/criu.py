@@ -67,8 +67,12 @@ _UNTOLD = (
     "Dumping FAILED.",
     "Pre-dumping FAILED.",
     "Restoring FAILED.",
-    # It goes on without.
+    # It goes on without; the second is from a look at what the kernel can do, in a cgroup that
+    # denies the device.
     "rlimit: Can't setup RLIMIT_NOFILE for self: Operation not permitted",
+    "tun: Unable to create tun: Operation not permitted",
+    # What follows from an end.
+    "cg: cgroupd: recv req error: No such file or directory",
 )
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
@@ -149,7 +153,7 @@ def fields(message: bytes) -> dict[int, int | bytes]:
         size = {_FIXED64: 8, _FIXED32: 4}.get(tag & 7, 0)
         if tag & 7 == _BYTES:
             size, at = _take_varint(message, at)
-        if not size and tag & 7 != _BYTES or at + size > len(message):
+        if (not size and tag & 7 != _BYTES) or at + size > len(message):
             raise ValueError("not a message")
         found[tag >> 3] = message[at : at + size]
         at += size
@@ -252,7 +256,7 @@ def complaint(log: str, said: str) -> str:
     """Return what criu complains of: the last errors in its log, or what it said otherwise."""
     try:
         with open(log, encoding="utf-8", errors="replace") as file:
-            errors = [_error(line) for line in file if ") Error (" in line]
+            errors = [_error(line) for line in file if " Error (" in line]
     except OSError:
         return f"criu: {said}"
     told = [error for error in errors if error and error not in _UNTOLD][-_TOLD_LINES:]
@@ -260,5 +264,5 @@ def complaint(log: str, said: str) -> str:
 
 
 def _error(line: str) -> str:
-    """Return the text of an error's line: ``(time) Error (file:line): text``."""
-    return line.partition(") Error (")[2].partition("): ")[2].strip()
+    """Return the text of an error's line: ``(time) PID: Error (file:line): text``."""
+    return line.partition(" Error (")[2].partition("): ")[2].strip()

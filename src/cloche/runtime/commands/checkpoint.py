@@ -97,7 +97,10 @@ def run_checkpoint(settings: Settings, values: Values) -> int:
     kind = criu.PRE_DUMP if pre_dump else criu.DUMP
     criu.dump(kind, options, f"{work}/{checkpoint.DUMP_LOG}", on_notice)
     if not pre_dump and not values.flag("leave-running"):
-        remove(container, settings)
+        try:
+            remove(container, settings)
+        except FileNotFoundError:
+            pass  # the launcher that waited for the container's end has been quicker
     return 0
 
 
@@ -138,8 +141,21 @@ def run_restore(settings: Settings, values: Values) -> int:
     for name in ("lsm-profile", "lsm-mount-context"):
         if values.text(name):
             options.add(name.replace("-", "_"), values.text(name))
+    _open_images(images, spec)
     restore = Restore(criu.program(), criu.search_path(), images, work, options.encoded)
     start.become(compile_restore(spec, features, launch, restore), settings, 1)
+
+
+def _open_images(directory: str, spec: Spec) -> None:
+    """Let the root of a container with its own users reach the images: criu reads some as that.
+
+    Others it reads before it has those ids, as the host's root without its capabilities.
+    """
+    mappings = spec["linux"].get("gidMappings", [])
+    gid = next((entry["hostID"] for entry in mappings if entry["containerID"] == 0), 0)
+    if gid:
+        os.chown(directory, -1, gid)
+        os.chmod(directory, 0o710)  # noqa: S103  to go through it, not to list it
 
 
 def _add_dump_options(options: criu.Options, values: Values) -> None:
