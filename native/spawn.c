@@ -54,6 +54,11 @@ int wait_for(pid_t pid)
 
 void spawn_end(struct run *run)
 {
+    if (run->restorer > 0) {
+        kill(run->restorer, SIGKILL);
+        wait_for(run->restorer);
+        run->restorer = 0;
+    }
     if (run->child == 0 || run->supervised)
         return;
     syscall(SYS_pidfd_send_signal, run->pidfd, SIGKILL, NULL, 0);

@@ -55,14 +55,19 @@ int step_stdio(struct run *run, const struct step *step)
     return 0;
 }
 
+static bool is_null(int fd)
+{
+    struct stat status;
+    return fstat(fd, &status) == 0 && S_ISCHR(status.st_mode) && status.st_rdev == makedev(1, 3);
+}
+
 // Returns the container's own /dev/null, or -1: through the host's, a root without a user namespace
-// could change the mode of the host's device.
+// could change the mode of the host's device.  Nor could such a container be checkpointed: what its
+// files are on must be mounted in it.
 static int own_null(void)
 {
     int fd = open("/dev/null", O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-    struct stat status;
-    if (fd >= 0 && fstat(fd, &status) == 0 && S_ISCHR(status.st_mode) &&
-        status.st_rdev == makedev(1, 3))
+    if (fd >= 0 && is_null(fd))
         return fd;
     if (fd >= 0)
         close(fd);
@@ -77,10 +82,12 @@ int step_adopt_stdio(struct run *run, const struct step *step)
         int source = run->stdio_child[stream];
         if (run->terminal >= 0)
             source = run->terminal; // whatever is fed to it or shown of it
+        else if (run->stdio_mode[stream] == STDIO_INHERIT && !is_null(stream))
+            continue;
+        else if (run->stdio_mode[stream] != STDIO_PIPE && (null = own_null()) >= 0)
+            source = null;
         else if (run->stdio_mode[stream] == STDIO_INHERIT)
             continue;
-        else if (run->stdio_mode[stream] == STDIO_NULL && (null = own_null()) >= 0)
-            source = null;
         if (dup2(source, stream) < 0)
             return fail(run, "dup2", NULL);
     }

@@ -162,9 +162,8 @@ int step_domainname(struct run *run, const struct step *step)
     return 0;
 }
 
-int step_loopback_up(struct run *run, const struct step *step)
+static int bring_up_loopback(struct run *run)
 {
-    (void)step;
     cleanup_fd int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return fail(run, "socket", NULL);
@@ -172,4 +171,20 @@ int step_loopback_up(struct run *run, const struct step *step)
     if (ioctl(fd, SIOCSIFFLAGS, &request) < 0)
         return fail(run, "ioctl", "lo");
     return 0;
+}
+
+// HOST goes there and back: it is alone with its thread, and keeps its own namespace open.
+int step_loopback_up(struct run *run, const struct step *step)
+{
+    if (step->stage == CHILD)
+        return bring_up_loopback(run);
+    cleanup_fd int own = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+    if (own < 0)
+        return fail(run, "open", "/proc/thread-self/ns/net");
+    if (setns(run->pidfd, CLONE_NEWNET) < 0)
+        return fail(run, "setns", "net");
+    int result = bring_up_loopback(run);
+    if (setns(own, CLONE_NEWNET) < 0)
+        return fail(run, "setns", "net");
+    return result;
 }

@@ -106,6 +106,11 @@ def _unprivileged() -> str:
     return ""
 
 
+@_word("memory-tracking")
+def _memory_tracking() -> str:
+    return _try("criu", "check", "--feature", "mem_dirty_track")
+
+
 @_word("resource")
 def _resource() -> str:
     with open("/proc/self/status") as file:
@@ -134,7 +139,7 @@ for _name in (
 ):  # fmt: skip
     _program(_name, _name)
 
-NOT_IN_CI = frozenset({"criu", "resource"})
+NOT_IN_CI = frozenset({"criu", "memory-tracking", "resource"})
 """What CI's machine lacks, so that a test which needs it is skipped there too."""
 
 

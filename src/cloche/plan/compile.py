@@ -52,7 +52,7 @@ def compile(spec: Spec, features: Features, launch: Launch) -> Plan:
     facts = situation(spec, features, launch)
     group = cgroups.placement(facts)
     host = trees.trees(facts)
-    plan = _directory(facts)
+    plan = directory(facts)
     plan += mounts.missing_sources(facts)
     plan += overlay.mount_point(facts)
     plan += cgroups.create(group, _CGROUP_SLOT, take=launch.complete)
@@ -92,7 +92,8 @@ def compile(spec: Spec, features: Features, launch: Launch) -> Plan:
     return Plan(tuple(plan), privileges.warnings(facts))
 
 
-def _directory(facts: Situation) -> list[Step]:
+def directory(facts: Situation) -> list[Step]:
+    """Make the container's directory with its files, and lock it."""
     launch = facts.launch
     why = "where what is known of running containers is kept"
     plan = [

@@ -378,6 +378,10 @@ _CLAUSES: dict[str, Callable[[Arguments], str]] = {
     "init": lambda a: "stay as PID 1, go on as its child",
     "exec": lambda a: f"execute {' '.join(a.words('argv'))}",
     "supervise": _supervise,
+    "socket_pair": lambda a: "open a pair of sockets",
+    "pass_fd": lambda a: f"leave a file descriptor open as number {a.number('number')}",
+    "restore_begin": lambda a: f"have criu make the processes and namespaces of {a.text('images')}",
+    "restore_end": lambda a: "have criu bring back all else and let the processes go on",
 }
 
 

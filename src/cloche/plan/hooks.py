@@ -36,6 +36,14 @@ def before_entering(situation: Situation) -> list[Step]:
     ]
 
 
+def before_restoring(situation: Situation) -> list[Step]:
+    """Return the hooks that run when a restored container has its namespaces, but no more."""
+    return [
+        *_hooks(situation, "prestart", "creating", HOST),
+        *_hooks(situation, "createRuntime", "creating", HOST),
+    ]
+
+
 def before_start(situation: Situation) -> list[Step]:
     """Return the hooks that run inside, last before the program."""
     return _hooks(situation, "startContainer", "created", CHILD)

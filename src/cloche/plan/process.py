@@ -94,9 +94,9 @@ def wait_for_start(situation: Situation, gate_slot: int) -> list[Step]:
     if lifecycle is None:
         return []
     plan = [_look(situation)]
-    plan += _hand_over(situation)
+    plan += hand_over(situation)
     if lifecycle.gate:
-        plan += _tell_pid(situation)
+        plan += tell_pid(situation)
         plan.append(steps.leave(why="the container is created"))
         plan.append(steps.wait_at_gate(gate_slot, why="until somebody starts the container"))
     return plan
@@ -113,7 +113,7 @@ def watch(situation: Situation) -> list[Step]:
         return [supervise]
     if lifecycle.gate:
         return []
-    plan = _tell_pid(situation)
+    plan = tell_pid(situation)
     plan += hooks.after_start(situation)
     plan.append(steps.unlock(why="other commands may work on the container now"))
     if lifecycle.foreground:
@@ -128,7 +128,7 @@ def watch(situation: Situation) -> list[Step]:
 def watch_exec(situation: Situation) -> list[Step]:
     """Return the last steps outside of a process that was added to a container."""
     lifecycle = situation.launch.lifecycle
-    plan = _tell_pid(situation)
+    plan = tell_pid(situation)
     if lifecycle is None or lifecycle.foreground:
         plan.append(steps.supervise(why="relay signals and streams, then take the exit code"))
     return plan
@@ -144,7 +144,8 @@ def _look(situation: Situation) -> Step:
     )
 
 
-def _hand_over(situation: Situation) -> list[Step]:
+def hand_over(situation: Situation) -> list[Step]:
+    """Send what others are to have of the container."""
     lifecycle = situation.launch.lifecycle
     assert lifecycle is not None
     plan = []
@@ -161,7 +162,8 @@ def _hand_over(situation: Situation) -> list[Step]:
     return plan
 
 
-def _tell_pid(situation: Situation) -> list[Step]:
+def tell_pid(situation: Situation) -> list[Step]:
+    """Write the pid file, if there is to be one."""
     lifecycle = situation.launch.lifecycle
     if lifecycle is None or not lifecycle.pid_file:
         return []

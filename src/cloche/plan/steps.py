@@ -350,9 +350,9 @@ def domainname(name: str, *, why: str) -> Step:
     return Step(_DOMAINNAME, CHILD, (name,), why)
 
 
-def loopback_up(*, why: str) -> Step:
-    """Bring up ``lo`` in the network namespace."""
-    return Step(_LOOPBACK_UP, CHILD, (), why)
+def loopback_up(*, stage: int = CHILD, why: str) -> Step:
+    """Bring up ``lo`` in the child's network namespace."""
+    return Step(_LOOPBACK_UP, stage, (), why)
 
 
 def net_device(name: str, inside: str, *, path: str = "", why: str) -> Step:
@@ -882,3 +882,43 @@ def leave(*, why: str) -> Step:
 def wait_at_gate(slot: int, *, why: str) -> Step:
     """Wait until somebody writes a byte into the gate."""
     return Step(_WAIT_AT_GATE, CHILD, (slot,), why)
+
+
+# --- a container that is restored ---------------------------------------------------------------
+#
+# criu(8) makes its processes. It is the child of the plan, and talks with the launcher on a socket.
+
+_SOCKET_PAIR = _operation("socket_pair", PROCESS, "slot:i peer:i", "socketpair(2)")
+_PASS_FD = _operation("pass_fd", PROCESS, "slot:i number:i", "dup(2)")
+_RESTORE_BEGIN = _operation(
+    "restore_begin", PROCESS, "slot:i peer:i images:s work:s options:b kinds:i", "criu(8)"
+)
+_RESTORE_END = _operation("restore_end", PROCESS, "slot:i work:s", "criu(8)")
+
+
+def socket_pair(slot: int, peer: int, *, why: str) -> Step:
+    """Open two sockets that are connected with each other into two slots."""
+    return Step(_SOCKET_PAIR, HOST, (slot, peer), why)
+
+
+def pass_fd(slot: int, number: int, *, why: str) -> Step:
+    """Let a slot's file descriptor be open in the program, with this number."""
+    return Step(_PASS_FD, CHILD, (slot, number), why)
+
+
+def restore_begin(
+    slot: int, peer: int, images: str, work: str, options: bytes, kinds: int, *, why: str
+) -> Step:
+    """Have criu make the container's processes and namespaces.
+
+    It has the socket in the slot ``peer``, the launcher speaks through that in ``slot``.
+    ``images`` and ``work`` are directories, ``options`` the ``criu_opts`` of criu's protocol but
+    for these two.  Afterwards the container's first process is the child of the plan, in new
+    namespaces of ``kinds``; nothing runs in it yet.
+    """
+    return Step(_RESTORE_BEGIN, HOST, (slot, peer, images, work, options, kinds), why)
+
+
+def restore_end(slot: int, work: str, *, why: str) -> Step:
+    """Have criu bring all else back, and let the processes go on."""
+    return Step(_RESTORE_END, HOST, (slot, work), why)

@@ -68,7 +68,7 @@ ALLOWED = {
     "exec": (CREATED, RUNNING),
     "update": (CREATED, RUNNING, PAUSED),
     "delete": (STOPPED, CREATED),
-    "checkpoint": (RUNNING,),
+    "checkpoint": (RUNNING, PAUSED),
 }
 """The states in which each command can be carried out."""
 

@@ -16,7 +16,7 @@ import os
 import struct
 
 from cloche.errors import StepFailed
-from cloche.plan.describe import what
+from cloche.plan.describe import Arguments, what
 from cloche.plan.steps import PRIVILEGES, ROOT, Plan, Step
 from cloche.runtime.records import Failure
 
@@ -55,6 +55,8 @@ def error(plan: Plan, failure: Failure) -> StepFailed:
         message, hint = _exec(step, failure)
     elif name == "hook":
         message, hint = "", failure.head.decode("utf-8", "replace").strip()
+    elif failure.call == "criu":
+        message, hint = _criu(step, failure), ""
     else:
         message, hint = "", _hint(plan, step, failure)
     place = origin.explain(plan, failure)
@@ -63,6 +65,13 @@ def error(plan: Plan, failure: Failure) -> StepFailed:
     elif not message:
         message = f"step {failure.step} failed: {what(step)}: {_reason(failure)}"
     return StepFailed(name, failure.call, failure.path, failure.errno, message=message, hint=hint)
+
+
+def _criu(step: Step, failure: Failure) -> str:
+    from cloche.runtime import checkpoint, criu
+
+    said = failure.head.decode(errors="replace") or failure.path
+    return criu.complaint(f"{Arguments(step).text('work')}/{checkpoint.RESTORE_LOG}", said)
 
 
 def _reason(failure: Failure) -> str:

@@ -61,6 +61,8 @@ COMMANDS = {
     "resume": Command("freeze", "ID", "let the processes of a paused container go on"),
     "update": Command("update", "ID", "give a container new limits"),
     "events": Command("events", "ID", "show a container's statistics, and when memory ran out"),
+    "checkpoint": Command("checkpoint", "ID", "write a container to disk, and end it"),
+    "restore": Command("checkpoint", "ID", "bring a container back from a checkpoint"),
     "spec": Command("spec", "", "write a config.json to start from"),
     "features": Command(
         "features", "", "show what this runtime can do, as the specification wants"

@@ -26,6 +26,11 @@ def for_exec(_a: Arguments, _: Facts) -> list[Piece]:
     return [not_done("a script joins another container's namespaces with nsenter(1) only")]
 
 
+def for_restore(_a: Arguments, _: Facts) -> list[Piece]:
+    """Say what stands in the way."""
+    return [not_done("a shell can't speak criu's protocol; criu restore is what to call by hand")]
+
+
 def send(_a: Arguments, _: Facts) -> list[Piece]:
     """Say what stands in the way."""
     return [not_done("a shell can't send a file descriptor")]

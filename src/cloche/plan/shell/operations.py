@@ -101,4 +101,8 @@ OPERATIONS: dict[str, Callable[[Arguments, Facts], list[Piece]]] = {
     "leave": lifecycle.gate,
     "wait_at_gate": lifecycle.gate,
     "supervise": process.supervise,
+    "socket_pair": lifecycle.for_restore,
+    "pass_fd": lifecycle.for_restore,
+    "restore_begin": lifecycle.for_restore,
+    "restore_end": lifecycle.for_restore,
 }

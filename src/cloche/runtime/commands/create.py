@@ -117,13 +117,14 @@ def _plan(
 ) -> Plan:
     """Return the plan, with the files by which other commands find the container."""
     groups = cgroups.directories(situation(spec, features, launch))
-    launch = launch._replace(files=_files(spec, launch, groups, unit, user=user))
+    launch = launch._replace(files=files(spec, launch, groups, unit, user=user))
     return compile(spec, features, launch)
 
 
-def _files(
-    spec: Spec, launch: Launch, groups: list[str], unit: str, *, user: bool
+def files(
+    spec: Spec, launch: Launch, groups: list[str], unit: str = "", *, user: bool = False
 ) -> tuple[tuple[str, bytes], ...]:
+    """Return the files by which later commands know the container."""
     from cloche import json
 
     state = {

@@ -62,7 +62,7 @@ def run_delete(settings: Settings, values: Values) -> int:
         raise
     if status != "stopped":
         _kill(container)
-    _remove(container, settings)
+    remove(container, settings)
     return 0
 
 
@@ -150,7 +150,7 @@ def _remove_shares(container: Container) -> None:
             pass
 
 
-def _remove(container: Container, settings: Settings) -> None:
+def remove(container: Container, settings: Settings) -> None:
     """Remove cgroups and files; the directory goes last, so that a later command can go on."""
     group = container.group()
     if group is not None:
