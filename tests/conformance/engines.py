@@ -55,7 +55,7 @@ class Client:
             assert time.monotonic() < end, f"{' '.join(arguments)}: {text!r} isn't in {printed!r}"
 
     @contextlib.contextmanager
-    def start(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    def start(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
         """Start it, to read what it goes on to print; it is killed at the end."""
         with subprocess.Popen(
             [*self.argv, *arguments],
@@ -63,7 +63,7 @@ class Client:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            bufsize=0,  # so that select(2) knows of all that is there to read
         ) as process:
             try:
                 yield process
@@ -74,13 +74,11 @@ class Client:
     def on_terminal(self, terminal: Terminal, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
         """Start it on a terminal; it is killed at the end unless it has ended."""
         with subprocess.Popen(
-            [*self.argv, *arguments],
+            ["setsid", "--ctty", *self.argv, *arguments],
             env=self.environ,
             stdin=terminal.slave,
             stdout=terminal.slave,
             stderr=terminal.slave,
-            start_new_session=True,
-            preexec_fn=terminal.own,
         ) as process:
             try:
                 yield process
@@ -112,8 +110,8 @@ class Daemon:
         """Wait until a command succeeds."""
         end = time.monotonic() + PATIENCE
         while client.run(*arguments).returncode != 0:
-            alive = self.process.poll() is None
-            assert alive and time.monotonic() < end, self.log.read_text()[-2000:]
+            if self.process.poll() is not None or time.monotonic() > end:
+                raise AssertionError(self.log.read_text()[-2000:])
         self.mounts = self._mounts()
 
     def mounts_left(self, but: str = "") -> set[str]:
@@ -200,13 +198,13 @@ def _make(group: Path) -> None:
             (group / name).write_text((group.parent / name).read_text())
 
 
-def line(stream: IO[str] | None, text: str) -> str:
+def line(stream: IO[bytes] | None, text: str) -> str:
     """Read lines until one has a text in it, and return it."""
     assert stream is not None
     seen = []
     end = time.monotonic() + PATIENCE
     while select.select([stream], [], [], max(0, end - time.monotonic()))[0]:
-        seen.append(stream.readline())
+        seen.append(stream.readline().decode())
         if text in seen[-1]:
             return seen[-1].strip()
         if not seen[-1]:
@@ -215,7 +213,7 @@ def line(stream: IO[str] | None, text: str) -> str:
 
 
 def talk(terminal: Terminal) -> None:
-    """Type to a shell in a container: it sees the terminal's size, also a new one; it exits with 4."""
+    """Type to a shell in a container, which sees the size of the terminal; it exits with 4."""
     terminal.expect(b"# ")
     terminal.type(b"tty\r")
     terminal.expect(b"/dev/pts/")

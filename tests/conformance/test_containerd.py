@@ -155,8 +155,9 @@ def test_kill(ctr: Client, running: str) -> None:
     assert "exit code 7" in ctr.run("tasks", "delete", running).stderr
 
 
-def _hears(ctr: Client, stream: IO[str] | None) -> bool:
+def _hears(ctr: Client, stream: IO[bytes] | None) -> bool:
     """Change something; return whether the stream tells of it."""
+    assert stream is not None
     ctr("namespaces", "label", "default", "told=yes")
     return bool(select.select([stream], [], [], 0.2)[0])
 
