@@ -56,74 +56,6 @@ static int copy_path(char buffer[PATH_MAX], const char *path)
     return 0;
 }
 
-int open_directory_in_root(struct run *run, const char *path)
-{
-    cleanup_fd int directory = open_in_root(run, path, O_DIRECTORY);
-    if (directory >= 0)
-        return take_fd(&directory);
-    char prefix[PATH_MAX];
-    if (errno != ENOENT || copy_path(prefix, path))
-        return fail(run, "openat2", path);
-
-    directory = open_in_root(run, "/", O_DIRECTORY);
-    for (char *start = prefix + strspn(prefix, "/"); *start;) {
-        char *end = start + strcspn(start, "/");
-        char separator = *end;
-        *end = '\0';
-        bool existed = make_directory_at(directory, start) != 0;
-        if (existed && errno != EEXIST)
-            return fail(run, "mkdirat", prefix);
-        close_fd(&directory);
-        // Looked up again from the root: only the kernel knows what a symbolic link or a ".."
-        // in the middle means there.
-        directory = open_in_root(run, prefix, O_DIRECTORY);
-        if (directory < 0 && existed && errno == ENOENT) {
-            errno = EEXIST; // a dangling symbolic link
-            return fail(run, "mkdirat", prefix);
-        }
-        if (directory < 0)
-            return fail(run, "openat2", prefix);
-        *end = separator;
-        start = end + strspn(end, "/");
-    }
-    return take_fd(&directory);
-}
-
-int open_parent_in_root(struct run *run, const char *path, struct component *last)
-{
-    char parent[PATH_MAX];
-    if (copy_path(parent, path))
-        return fail(run, "openat2", path);
-    size_t length = strlen(parent);
-    while (length > 0 && parent[length - 1] == '/')
-        parent[--length] = '\0';
-    const char *slash = strrchr(parent, '/');
-    size_t start = slash ? (size_t)(slash - parent) + 1 : 0;
-    if (length - start > NAME_MAX) {
-        errno = ENAMETOOLONG;
-        return fail(run, "openat2", path);
-    }
-    memcpy(last->name, parent + start, length - start + 1);
-    if (!*last->name || !strcmp(last->name, ".") || !strcmp(last->name, "..")) {
-        errno = EINVAL;
-        return fail(run, "openat2", path);
-    }
-    parent[start] = '\0';
-    return open_directory_in_root(run, parent);
-}
-
-static int make_file_in_root(struct run *run, const char *path)
-{
-    struct component last;
-    cleanup_fd int parent = open_parent_in_root(run, path, &last);
-    if (parent < 0)
-        return -1;
-    if (make_file_at(parent, last.name))
-        return fail(run, "mknodat", path);
-    int file = openat(parent, last.name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-    return file >= 0 ? file : fail(run, "openat", path);
-}
-
 // Puts the target of a symbolic link in its place: the link's name is what stands in `path` before
 // `end`. Returns 0, or -1 with errno.
 static int put_target(int link, char path[PATH_MAX], size_t end)
@@ -147,45 +79,129 @@ static int put_target(int link, char path[PATH_MAX], size_t end)
     return 0;
 }
 
-// Replaces the first dangling symbolic link in a path by its target. Returns whether there was one,
-// or -1 with errno. What is found here only says what to look up next: should another container
+// Puts the target of a dangling symbolic link in its place: `path` leads to it up to `end`. Returns
+// 0, or -1 with errno. What is found here only says what to look up next: should another container
 // swap links meanwhile, the result is another place in the root.
-static int follow_dangling(const struct run *run, char path[PATH_MAX])
+static int follow_dangling(const struct run *run, char path[PATH_MAX], size_t end)
 {
-    for (size_t end = strspn(path, "/"); path[end]; end += strspn(path + end, "/")) {
-        end += strcspn(path + end, "/");
-        char separator = path[end];
-        path[end] = '\0';
-        cleanup_fd int name = open_in_root(run, path, O_NOFOLLOW);
-        cleanup_fd int target = name < 0 ? -1 : open_in_root(run, path, 0);
-        int error = errno;
-        path[end] = separator;
-        if (name < 0)
-            return error == ENOENT ? 0 : -1;
-        if (target < 0)
-            return error == ENOENT && !put_target(name, path, end) ? 1 : -1;
+    char separator = path[end];
+    path[end] = '\0';
+    cleanup_fd int link = open_in_root(run, path, O_NOFOLLOW);
+    path[end] = separator;
+    return link < 0 ? -1 : put_target(link, path, end);
+}
+
+// Opens a directory, made with its missing parents. Of dangling symbolic links in `path`, no more
+// than `*links` are replaced by what they point to, which is then made. Records failure.
+static int make_directories(struct run *run, char path[PATH_MAX], int *links)
+{
+    cleanup_fd int directory = open_in_root(run, "/", O_DIRECTORY);
+    for (char *start = path + strspn(path, "/"); *start;) {
+        char *end = start + strcspn(start, "/");
+        char separator = *end;
+        *end = '\0';
+        bool existed = make_directory_at(directory, start) != 0;
+        if (existed && errno != EEXIST)
+            return fail(run, "mkdirat", path);
+        close_fd(&directory);
+        // Looked up again from the root: only the kernel knows what a symbolic link or a ".."
+        // in the middle means there.
+        directory = open_in_root(run, path, O_DIRECTORY);
+        bool dangling = directory < 0 && existed && errno == ENOENT;
+        if (directory < 0 && !dangling)
+            return fail(run, "openat2", path);
+        *end = separator;
+        if (!dangling) {
+            start = end + strspn(end, "/");
+            continue;
+        }
+        if ((*links)-- <= 0 || follow_dangling(run, path, (size_t)(end - path))) {
+            errno = EEXIST;
+            return fail(run, "mkdirat", path);
+        }
+        directory = open_in_root(run, "/", O_DIRECTORY);
+        start = path + strspn(path, "/");
     }
+    return take_fd(&directory);
+}
+
+int open_directory_in_root(struct run *run, const char *path)
+{
+    int directory = open_in_root(run, path, O_DIRECTORY);
+    if (directory >= 0)
+        return directory;
+    char copy[PATH_MAX];
+    int links = 0;
+    if (errno != ENOENT || copy_path(copy, path))
+        return fail(run, "openat2", path);
+    return make_directories(run, copy, &links);
+}
+
+// Cuts the last component off a path.
+static int split(char path[PATH_MAX], struct component *last)
+{
+    size_t length = strlen(path);
+    while (length > 0 && path[length - 1] == '/')
+        path[--length] = '\0';
+    const char *slash = strrchr(path, '/');
+    size_t start = slash ? (size_t)(slash - path) + 1 : 0;
+    if (length - start > NAME_MAX) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    memcpy(last->name, path + start, length - start + 1);
+    if (!*last->name || !strcmp(last->name, ".") || !strcmp(last->name, "..")) {
+        errno = EINVAL;
+        return -1;
+    }
+    path[start] = '\0';
     return 0;
+}
+
+int open_parent_in_root(struct run *run, const char *path, struct component *last)
+{
+    char parent[PATH_MAX];
+    if (copy_path(parent, path) || split(parent, last))
+        return fail(run, "openat2", path);
+    return open_directory_in_root(run, parent);
+}
+
+// Makes an empty file, where a dangling symbolic link points to if one is in its way.
+static int make_file(struct run *run, char path[PATH_MAX], int *links)
+{
+    struct component last;
+    for (;;) {
+        if (split(path, &last))
+            return fail(run, "openat2", path);
+        cleanup_fd int parent = make_directories(run, path, links);
+        if (parent < 0)
+            return -1;
+        if (!make_file_at(parent, last.name)) {
+            int file = openat(parent, last.name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+            return file >= 0 ? file : fail(run, "openat", path);
+        }
+        size_t length = strlen(path);
+        cleanup_fd int link = openat(parent, last.name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+        if (errno != EEXIST || link < 0 || length + strlen(last.name) + 1 >= PATH_MAX)
+            return fail(run, "mknodat", path);
+        if (length > 0 && path[length - 1] != '/')
+            strcpy(path + length++, "/");
+        strcpy(path + length, last.name);
+        if ((*links)-- <= 0 || put_target(link, path, strlen(path))) {
+            errno = EEXIST;
+            return fail(run, "mknodat", path);
+        }
+    }
 }
 
 int open_mount_point(struct run *run, const char *path, bool directory)
 {
-    enum { MAX_LINKS = 40 }; // as the kernel's
-    char real[PATH_MAX];
-    if (copy_path(real, path))
+    int links = 40; // as many as the kernel follows
+    char copy[PATH_MAX];
+    int place = open_in_root(run, path, 0);
+    if (place >= 0)
+        return place;
+    if (errno != ENOENT || copy_path(copy, path))
         return fail(run, "openat2", path);
-    for (int links = 0; links <= MAX_LINKS; links++) {
-        int place = open_in_root(run, real, 0);
-        if (place >= 0)
-            return place;
-        if (errno != ENOENT)
-            return fail(run, "openat2", path);
-        int dangling = follow_dangling(run, real);
-        if (dangling < 0)
-            return fail(run, "openat2", path);
-        if (!dangling)
-            return directory ? open_directory_in_root(run, real) : make_file_in_root(run, real);
-    }
-    errno = ELOOP;
-    return fail(run, "openat2", path);
+    return directory ? make_directories(run, copy, &links) : make_file(run, copy, &links);
 }

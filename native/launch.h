@@ -72,6 +72,7 @@ struct run {
     uint64_t given_slots; // bit mask of those that the other process alone is to have
     int root; // O_PATH of the container's root directory, -1 before open_root
     int mounted_proc; // the root of the procfs that was mounted at the container's /proc, or -1
+    uint64_t mounted_proc_id; // the mount that it is, as statx(2) tells mounts apart
     int mounted_sys; // the root of the sysfs that was mounted at the container's /sys, or -1
     int proc; // a detached procfs of the child's own, -1 until first wanted
     int empty; // a detached read-only empty tmpfs for masks, -1 until first wanted

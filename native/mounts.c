@@ -163,19 +163,22 @@ static bool is_path(const char *dest, const char *name)
     return !strncmp(dest, name, length) && dest[length + strspn(dest + length, "/")] == '\0';
 }
 
-static int check_place(const struct run *run, int mount, int place)
+static int look_at_place(int place, struct statx *status)
 {
-    struct statx root, status;
+    return statx(place, "", AT_EMPTY_PATH, STATX_TYPE | STATX_INO | STATX_MNT_ID, status);
+}
+
+static int check_place(const struct run *run, int mount, const struct statx *place)
+{
+    struct statx root;
     struct stat source;
-    const unsigned wanted = STATX_TYPE | STATX_INO | STATX_MNT_ID;
-    if (statx(run->root, "", AT_EMPTY_PATH, wanted, &root) ||
-        statx(place, "", AT_EMPTY_PATH, wanted, &status) || fstat(mount, &source))
+    if (look_at_place(run->root, &root) || fstat(mount, &source))
         return -1;
-    if (root.stx_mnt_id == status.stx_mnt_id && root.stx_ino == status.stx_ino)
+    if (root.stx_mnt_id == place->stx_mnt_id && root.stx_ino == place->stx_ino)
         errno = EBUSY;
-    else if (S_ISDIR(source.st_mode) && !S_ISDIR(status.stx_mode))
+    else if (S_ISDIR(source.st_mode) && !S_ISDIR(place->stx_mode))
         errno = ENOTDIR;
-    else if (!S_ISDIR(source.st_mode) && S_ISDIR(status.stx_mode))
+    else if (!S_ISDIR(source.st_mode) && S_ISDIR(place->stx_mode))
         errno = EISDIR;
     else
         return 0;
@@ -184,7 +187,9 @@ static int check_place(const struct run *run, int mount, int place)
 
 int attach(struct run *run, int mount, int place, const char *dest)
 {
-    if (check_place(run, mount, place) || sys_move_mount(mount, place))
+    struct statx status;
+    if (look_at_place(place, &status) || check_place(run, mount, &status) ||
+        sys_move_mount(mount, place))
         return fail(run, "move_mount", dest);
     return 0;
 }
@@ -203,19 +208,35 @@ static int keep(struct run *run, int mount, long magic, int *place, const char *
     return *place >= 0 ? 0 : fail(run, "fcntl", dest);
 }
 
-static bool is_same_place(int one, int other)
+static int keep_proc_mount(struct run *run, int mount, const char *dest)
 {
-    struct statx first, second;
-    const unsigned wanted = STATX_INO | STATX_MNT_ID;
-    return !statx(one, "", AT_EMPTY_PATH, wanted, &first) &&
-           !statx(other, "", AT_EMPTY_PATH, wanted, &second) &&
-           first.stx_mnt_id == second.stx_mnt_id && first.stx_ino == second.stx_ino;
+    struct statx status;
+    if (keep(run, mount, PROC_SUPER_MAGIC, &run->mounted_proc, dest))
+        return -1;
+    if (statx(mount, "", AT_EMPTY_PATH, STATX_MNT_ID, &status))
+        return fail(run, "statx", dest);
+    run->mounted_proc_id = status.stx_mnt_id;
+    return 0;
+}
+
+static bool is_place(int fd, const struct statx *place)
+{
+    struct statx found;
+    return !statx(fd, "", AT_EMPTY_PATH, STATX_INO | STATX_MNT_ID, &found) &&
+           found.stx_mnt_id == place->stx_mnt_id && found.stx_ino == place->stx_ino;
+}
+
+// Whether a place is the container's /proc.
+static bool is_proc(const struct run *run, const struct statx *place)
+{
+    cleanup_fd int proc = run->mounted_proc < 0 ? open_in_root(run, "/proc", 0) : -1;
+    return is_place(proc < 0 ? run->mounted_proc : proc, place);
 }
 
 // What is mounted at /proc must be a procfs, and in it only the files may be covered that
 // programs such as lxcfs write for a container: who believes what it reads there, as any runtime
 // that sets labels, would else be deceived (CVE-2019-16884). However the path leads there.
-static int check_proc(struct run *run, int mount, int place, const char *dest)
+static int check_proc(struct run *run, int mount, const struct statx *place, const char *dest)
 {
     static const char *const files[] = {
         "cpuinfo",
@@ -230,23 +251,20 @@ static int check_proc(struct run *run, int mount, int place, const char *dest)
         "sys/kernel/ns_last_pid",
     };
     struct statfs filesystem;
-    cleanup_fd int proc = open_in_root(run, "/proc", 0);
-    if (proc < 0)
+    bool inside = run->mounted_proc >= 0 && place->stx_mnt_id == run->mounted_proc_id;
+    if (!inside && run->mounted_proc >= 0)
         return 0;
-    if (is_same_place(place, proc)) {
+    if (is_proc(run, place)) {
         if (fstatfs(mount, &filesystem) == 0 && filesystem.f_type == PROC_SUPER_MAGIC)
             return 0;
         errno = EPERM;
         return fail_because(run, "move_mount", dest, "only a procfs can be mounted there");
     }
-    struct statx inside, root;
-    if (run->mounted_proc < 0 || statx(place, "", AT_EMPTY_PATH, STATX_MNT_ID, &inside) ||
-        statx(run->mounted_proc, "", AT_EMPTY_PATH, STATX_MNT_ID, &root) ||
-        inside.stx_mnt_id != root.stx_mnt_id)
+    if (!inside)
         return 0;
     for (unsigned i = 0; i < sizeof files / sizeof *files; i++) {
         cleanup_fd int file = sys_openat2(run->mounted_proc, files[i], O_PATH, RESOLVE_BENEATH);
-        if (file >= 0 && is_same_place(place, file))
+        if (file >= 0 && is_place(file, place))
             return 0;
     }
     errno = EPERM;
@@ -256,13 +274,20 @@ static int check_proc(struct run *run, int mount, int place, const char *dest)
 int attach_in_root(struct run *run, int mount, const char *dest)
 {
     struct stat status;
+    struct statx found;
     if (fstat(mount, &status))
         return fail(run, "fstat", dest);
     cleanup_fd int place = open_mount_point(run, dest, S_ISDIR(status.st_mode));
-    if (place < 0 || check_proc(run, mount, place, dest) || attach(run, mount, place, dest))
+    if (place < 0)
         return -1;
+    if (look_at_place(place, &found))
+        return fail(run, "statx", dest);
+    if (check_proc(run, mount, &found, dest))
+        return -1;
+    if (check_place(run, mount, &found) || sys_move_mount(mount, place))
+        return fail(run, "move_mount", dest);
     if (is_path(dest, "proc"))
-        return keep(run, mount, PROC_SUPER_MAGIC, &run->mounted_proc, dest);
+        return keep_proc_mount(run, mount, dest);
     if (is_path(dest, "sys"))
         return keep(run, mount, SYSFS_MAGIC, &run->mounted_sys, dest);
     return 0;

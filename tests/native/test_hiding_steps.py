@@ -86,13 +86,12 @@ def test_mask_never_uses_the_images_null(box: Box) -> None:
 def test_mask_finds_the_procfs_that_was_mounted(box: Box) -> None:
     """Masks land on the procfs, wherever an image makes "/proc" point to meanwhile."""
     (box.image / "one").mkdir()
-    (box.image / "two").mkdir()
-    (box.image / "two/keys").write_text("decoy")
     (box.image / "proc").symlink_to("one")
-    # The bind stands for another container that shares the directory and swaps the link.
+    # The mount stands for another container that shares the directory and swaps the link.
     done = box.run(
         PROC,
-        steps.bind(str(box.image / "two"), "/one", why=WHY),
+        steps.mount_on_host("tmpfs", "tmpfs", (), 0, str(box.image / "one"), why=WHY),
+        steps.make_dir_on_mount(str(box.image / "one/keys"), 0o755, why=WHY),
         steps.mask("/proc/keys", why=WHY),
         then=[steps.mount("proc", "proc", (), 0, "/look", why=WHY)],
         command="cat /look/self/mountinfo",
@@ -102,13 +101,14 @@ def test_mask_finds_the_procfs_that_was_mounted(box: Box) -> None:
     assert [(fields[1], fields[4]) for fields in masked] == [(proc[0], "/one/keys")]
 
 
-def test_mask_where_proc_is_something_else(box: Box) -> None:
-    """What was mounted at "/proc" last is what masks apply to, procfs or not."""
+def test_mask_where_proc_is_mounted_twice(box: Box) -> None:
+    """What was mounted at "/proc" last is what masks apply to, and that is a procfs."""
+    done = box.run(PROC, PROC, steps.mask("/proc/version", why=WHY), command="cat /proc/version")
+    assert (done.failure, done.code, done.stdout) == (None, 0, "")
     (box.image / "fake").mkdir()
-    (box.image / "fake/keys").write_text("secret")
     fake = steps.bind(str(box.image / "fake"), "/proc", why=WHY)
-    done = box.run(PROC, fake, steps.mask("/proc/keys", why=WHY), command="cat /proc/keys")
-    assert (done.code, done.stdout) == (0, "")
+    path = "/proc: only a procfs can be mounted there"
+    assert box.run(PROC, fake).failure == ("bind", "move_mount", path, errno.EPERM)
 
 
 def test_mask_outside_of_proc(box: Box, treasure: Treasure) -> None:

@@ -137,7 +137,35 @@ def _is_beneath(path: str, directory: str) -> bool:
 def _tree(case: _Case) -> Origin | None:
     source = case.arguments.text("source")
     pointer = _find(case.spec.get("mounts", []), "/mounts", lambda it: it.get("source") == source)
-    return Origin(f"{pointer}/source", "a file or directory of the host") if pointer else None
+    if not pointer:
+        return None
+    if case.failure.call == "mount_setattr":
+        return Origin(f"{pointer}/options", "options that the mount can have")
+    if case.failure.call == "write":  # "uid_map" or "gid_map"
+        field = f"{case.failure.path[:3]}Mappings"
+        return Origin(f"{pointer}/{field}", "a mapping that the kernel takes")
+    return Origin(f"{pointer}/source", "a file or directory of the host")
+
+
+def _reconfigure(case: _Case) -> Origin | None:
+    dest = _plain(case.arguments.text("dest"))
+    pointer = _find(
+        case.spec.get("mounts", []),
+        "/mounts",
+        lambda it: _plain(it["destination"]) == dest and "remount" in it.get("options", []),
+    )
+    if not pointer:
+        return None
+    if case.failure.call == "fsconfig":
+        return Origin(f"{pointer}/options", "options that the file system takes")
+    return Origin(f"{pointer}/destination", "where something is mounted")
+
+
+def _net_device(case: _Case) -> Origin | None:
+    device = child("/linux/netDevices", case.arguments.text("name"))
+    if case.failure.errno == errno.EEXIST:
+        return Origin(device, "a device whose name isn't taken in the container")
+    return Origin(device, "a network device of the host that can be moved")
 
 
 def _path(field: str) -> Callable[[_Case], Origin | None]:
@@ -303,6 +331,9 @@ _RULES: dict[str, Callable[[_Case], Origin | None]] = {
     "mount_attributes": _mount,
     "open_tree": _tree,
     "idmap_tree": _tree,
+    "reconfigure": _reconfigure,
+    "net_device": _net_device,
+    "time_namespace": _field("/linux/timeOffsets", "offsets that leave no clock before 0"),
     "mask": _path("maskedPaths"),
     "readonly": _path("readonlyPaths"),
     "make_node": _device,
