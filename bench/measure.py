@@ -14,7 +14,7 @@ class Failed(Exception):
 
 
 class Result(NamedTuple):
-    """What one contestant took, in milliseconds."""
+    """What one contestant took, in milliseconds or another unit."""
 
     median: float
     quartiles: tuple[float, float]
@@ -33,11 +33,12 @@ def in_turns(contestants: Mapping[str, Callable[[], float]], runs: int) -> dict[
             taken = run()
             if number > 0:
                 times[name].append(taken)
-    return {name: _result(values) for name, values in times.items()}
+    return {name: result(values) for name, values in times.items()}
 
 
-def _result(values: list[float]) -> Result:
-    lower, _, upper = statistics.quantiles(values, n=4)
+def result(values: list[float]) -> Result:
+    """Sum up what one contestant took."""
+    lower, _, upper = statistics.quantiles(values, n=4, method="inclusive")
     return Result(statistics.median(values), (lower, upper), min(values), len(values))
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench import launcher, peers
+from bench import launcher, peers, runtimes
 from bench.measure import Failed, Result, in_turns
 from bench.spec import make_root
 
@@ -43,16 +43,24 @@ def main() -> int:
     if not peers.is_root():
         print("bench: run it as root: the yardsticks make containers without user namespaces")
         return 2
+    if options.without_cgroup2:
+        runtimes.without_cgroup2()
     with tempfile.TemporaryDirectory(prefix="cloche-bench-") as name:
         directory = Path(name)
         directory.chmod(0o755)
         root = make_root(directory)
         setting = peers.Setting(root, directory, options.within, options.options)
         comparisons = list(_comparisons(setting, options.runs, options.only))
+        commands: tuple[list[runtimes.Measure], dict[str, str]] = ([], {})
+        if "d" in options.only:
+            commands = runtimes.measures(directory, max(5, options.runs // 4))
     for comparison in comparisons:
         _print(comparison)
+    if "d" in options.only:
+        runtimes.show(*commands)
     if options.json:
-        Path(options.json).write_text(json.dumps(_document(comparisons), indent=2) + "\n")
+        document = _document(comparisons) | {"runtimes": runtimes.document(*commands)}
+        Path(options.json).write_text(json.dumps(document, indent=2) + "\n")
     missed = [
         f"{comparison.title}: {comparison.ratio(other):.2f} times {other}, wanted {target}"
         for comparison in comparisons
@@ -91,7 +99,12 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--json", metavar="FILE", help="write the results there too")
     parser.add_argument("--runs", type=int, default=100, help="of the quickest (default: 100)")
-    parser.add_argument("--only", default="abc", metavar="LETTERS", help="which comparisons")
+    parser.add_argument("--only", default="abcd", metavar="LETTERS", help="which comparisons")
+    parser.add_argument(
+        "--without-cgroup2",
+        action="store_true",
+        help="keep the cgroup2 tree of a hybrid machine out of sight: crun wants it so",
+    )
     parser.add_argument(
         "--within",
         action="append",

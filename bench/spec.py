@@ -42,7 +42,7 @@ def make_root(directory: Path) -> Path:
     for name in ("bin", "dev", "etc", "proc", "sys", "tmp"):
         (root / name).mkdir(parents=True)
     shutil.copy(busybox, root / "bin" / "busybox")
-    for name in ("sh", "true"):
+    for name in ("sh", "sleep", "true"):
         (root / "bin" / name).symlink_to("busybox")
     (root / "etc" / "passwd").write_text("root:x:0:0:root:/:/bin/sh\n")
     return root
