@@ -220,8 +220,8 @@ def _rounds(
         for runtime in runtimes:
             for title, value in act(runtime).items():
                 values.setdefault(title, {}).setdefault(runtime.name, []).append(value)
-    for title, by_name in values.items():
-        title, _, unit = title.rpartition(", ")
+    for full, by_name in values.items():
+        title, _, unit = full.rpartition(", ")
         yield Measure(title, unit, {name: result(found) for name, found in by_name.items()})
 
 

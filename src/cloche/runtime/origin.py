@@ -112,18 +112,24 @@ def _mount(case: _Case) -> Origin | None:
         if step.operation.name == kind and _plain(str(step.argument("dest"))) == dest
     ]
     pointer = child("/mounts", own[min(len(earlier), len(own) - 1)])
-    call, path = case.failure.call, case.failure.path
-    if kind == "bind" and path == case.arguments.text("source"):
+    call = case.failure.call
+    if kind == "bind" and case.failure.path == case.arguments.text("source"):
         return Origin(f"{pointer}/source", "a file or directory of the host")
-    if call == "fsopen":
-        return Origin(f"{pointer}/type", "a file system that this kernel has")
-    if call == "fsconfig" and case.failure.errno == errno.EINVAL:
-        return Origin(f"{pointer}/options", f"options that {case.arguments.text('fstype')} takes")
-    if call in ("fsconfig", "fsmount"):
-        return Origin(f"{pointer}/source", f"what {case.arguments.text('fstype')} can be made of")
-    if call == "mount_setattr":
+    if kind == "mount" and call.startswith("fs"):
+        return _file_system(case, pointer)
+    if call == "mount_setattr" or kind == "reconfigure":
         return Origin(f"{pointer}/options", "options that the mount can have")
     return Origin(f"{pointer}/destination", "a place where it can be mounted")
+
+
+def _file_system(case: _Case, pointer: str) -> Origin:
+    """Tell what the calls of fsopen(2) have failed at."""
+    kind = case.arguments.text("fstype")
+    if case.failure.call == "fsopen":
+        return Origin(f"{pointer}/type", "a file system that this kernel has")
+    if case.failure.errno == errno.EINVAL:
+        return Origin(f"{pointer}/options", f"options that {kind} takes")
+    return Origin(f"{pointer}/source", f"what {kind} can be made of")
 
 
 def _plain(path: str) -> str:
@@ -210,6 +216,11 @@ def _mapping(case: _Case) -> Origin:
     return Origin(f"/linux/{field}", "ranges that the caller may map")
 
 
+def _mapping_program(case: _Case) -> Origin:
+    group = os.path.basename(case.arguments.words("argv")[0]) == "newgidmap"
+    return Origin(f"/linux/{'gid' if group else 'uid'}Mappings", "ranges that the caller may map")
+
+
 # --- cgroups -----------------------------------------------------------------------------------
 
 _LIMITS = {
@@ -243,6 +254,8 @@ _CONTROLLERS = {"io": "blockIO", "blkio": "blockIO", "devices": "devices", "rdma
 
 def _limit(case: _Case) -> Origin | None:
     file = os.path.basename(case.arguments.text("path"))
+    if file == "schemata":
+        return Origin("/linux/intelRdt", "shares that the processor can measure out")
     resources = case.spec.get("linux", {}).get("resources", {})
     value = json_name(case.arguments.text("value"))
     expected = f"what the kernel takes for {file} (it was given {value})"
@@ -345,7 +358,9 @@ _RULES: dict[str, Callable[[_Case], Origin | None]] = {
     "spawn": _field("/linux/namespaces", "namespaces that this machine lets you make"),
     "unshare": _field("/linux/namespaces", "namespaces that this machine lets you make"),
     "id_map": _mapping,
+    "id_map_program": _mapping_program,
     "cgroup_set": _limit,
+    "cgroup_parent": _group,
     "cgroup_create": _group,
     "cgroup_join": _join_group,
     "identity": _user,
@@ -353,7 +368,15 @@ _RULES: dict[str, Callable[[_Case], Origin | None]] = {
     "oom_score_adj": _field("/process/oomScoreAdj", "a value that the caller may set"),
     "chdir": _field("/process/cwd", "a directory in the container"),
     "lsm_label": _label,
+    "personality": _field("/linux/personality", "one that this kernel has"),
+    "scheduler": _field("/process/scheduler", "what the kernel takes and the caller may set"),
+    "io_priority": _field("/process/ioPriority", "what the kernel takes and the caller may set"),
+    "memory_policy": _field("/linux/memoryPolicy", "a policy that the kernel takes"),
+    "cpu_affinity": _field("/process/execCPUAffinity", "CPUs that the container may use"),
+    "capabilities": _field("/process/capabilities", "capabilities that can be given"),
+    "bounding_set": _field("/process/capabilities", "capabilities that can be given"),
     "seccomp": _field("/linux/seccomp", "a filter that the kernel takes"),
+    "send_listener": _field("/linux/seccomp/listenerPath", "a socket that somebody listens on"),
     "exec": _field("/process/args/0", "a program that can be executed"),
     "find_program": _field("/process/args/0", "a program that can be executed"),
     "hook": _hook,
