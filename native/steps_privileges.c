@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "confine.h"
 #include "steps.h"
 #include "syscalls.h"
 
@@ -162,6 +163,18 @@ int step_seccomp(struct run *run, const struct step *step)
     return sys_seccomp_filter((unsigned)number_argument(step, 1), &filter)
                ? fail(run, "seccomp", NULL)
                : 0;
+}
+
+int confine(struct run *run, enum operation operation)
+{
+    for (uint32_t i = run->step->index; i < run->plan->step_count; i++) {
+        const struct step *step = &run->plan->steps[i];
+        if (step->operation != operation)
+            continue;
+        if ((operation == OP_LANDLOCK ? step_landlock : step_seccomp)(run, step) < 0)
+            return -1;
+    }
+    return 0;
 }
 
 int step_parent_death_signal(struct run *run, const struct step *step)

@@ -88,7 +88,7 @@ def compile(spec: Spec, features: Features, launch: Launch) -> Plan:
     plan += process.start(facts)
     plan += process.wait_for_start(facts, _GATE_SLOT)
     plan += hooks.before_start(facts)
-    plan += privileges.filters_at_the_end(facts)
+    plan += privileges.filters(facts)
     plan.append(process.become(facts))
     plan += process.watch(facts)
     return Plan(tuple(plan), privileges.warnings(facts))
