@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "confine.h"
 #include "interrupt.h"
 #include "spawn.h"
 #include "steps.h"
@@ -40,6 +41,17 @@ static int make_state(struct run *run, const struct step *step)
     return take_fd(&fd);
 }
 
+// Whether the process has become the container's user: then what it runs is the image's program,
+// which is kept as the container's own is. It could stay as long as that.
+static bool is_the_images(const struct run *run)
+{
+    for (uint32_t i = 0; i < run->step->index; i++) {
+        if (run->plan->steps[i].operation == OP_CAPABILITIES)
+            return run->stage == CHILD;
+    }
+    return false;
+}
+
 __attribute__((noreturn)) static void become_hook(struct run *run, const struct step *step,
                                                   int state, int output)
 {
@@ -50,6 +62,8 @@ __attribute__((noreturn)) static void become_hook(struct run *run, const struct 
         fail(run, "dup2", path);
     else if (*directory && chdir(directory) < 0)
         fail(run, "chdir", directory);
+    else if (is_the_images(run) && (confine(run, OP_LANDLOCK) < 0 || confine(run, OP_SECCOMP) < 0))
+        _exit(127);
     else if (execve(path, vector_argument(step, 1), vector_argument(step, 2)) < 0)
         fail(run, "execve", path); // in the shared records
     _exit(127);

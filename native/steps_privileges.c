@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "confine.h"
 #include "steps.h"
 #include "syscalls.h"
 
@@ -147,7 +148,8 @@ int step_no_new_privs(struct run *run, const struct step *step)
     return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ? fail(run, "PR_SET_NO_NEW_PRIVS", NULL) : 0;
 }
 
-int step_seccomp(struct run *run, const struct step *step)
+// Installs a filter. Returns 0, or the listener that the flags ask for, or -1.
+static int install(struct run *run, const struct step *step, unsigned flags)
 {
     const struct value *program = &step->arguments[0];
     const size_t size = sizeof(struct sock_filter);
@@ -160,10 +162,16 @@ int step_seccomp(struct run *run, const struct step *step)
         .len = (unsigned short)(program->length / size),
         .filter = (void *)(uintptr_t)program->blob,
     };
-    unsigned flags = (unsigned)number_argument(step, 1);
     int result = sys_seccomp_filter(flags, &filter);
+    return result < 0 ? fail(run, "seccomp", NULL) : result;
+}
+
+int step_seccomp(struct run *run, const struct step *step)
+{
+    unsigned flags = (unsigned)number_argument(step, 1);
+    int result = install(run, step, flags);
     if (result < 0)
-        return fail(run, "seccomp", NULL);
+        return -1;
     if (!(flags & SECCOMP_FILTER_FLAG_NEW_LISTENER))
         return 0;
     // From here on this process may be stopped at any call until the listener answers. So HOST gets
@@ -173,6 +181,24 @@ int step_seccomp(struct run *run, const struct step *step)
     if (fill_slot(run, slot, result) < 0)
         return -1;
     run->given_slots |= UINT64_C(1) << slot;
+    return 0;
+}
+
+int confine(struct run *run, enum operation operation)
+{
+    for (uint32_t i = run->step->index; i < run->plan->step_count; i++) {
+        const struct step *step = &run->plan->steps[i];
+        if (step->operation != operation)
+            continue;
+        // Without a listener of its own: what would be left to one fails (ENOSYS).
+        const unsigned listening =
+            SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+        int result = operation == OP_LANDLOCK
+                         ? step_landlock(run, step)
+                         : install(run, step, (unsigned)number_argument(step, 1) & ~listening);
+        if (result < 0)
+            return -1;
+    }
     return 0;
 }
 

@@ -291,9 +291,6 @@ def _linux(linux: Linux) -> None:
                 raise InvalidSpec(f"{pointer}/{number}", "is missing but must be there")
         _device_numbers(device, 0, pointer)
     _net_devices(linux)
-    if linux.get("personality", {}).get("flags"):
-        problem = "is there but must not be: no flags are defined for a personality"
-        raise InvalidSpec("/linux/personality/flags", problem)
     _resources(linux)
     if "seccomp" in linux:
         _seccomp(linux["seccomp"])

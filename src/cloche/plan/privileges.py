@@ -6,7 +6,8 @@ The order is the kernel's:
 - a filter is the very last step, so that it may be narrow: it has to allow execve(2) alone.  It
   needs no_new_privs or CAP_SYS_ADMIN (seccomp(2), landlock_restrict_self(2)).  Where the spec
   doesn't want no_new_privs that capability is kept for it.  Exec takes it away: what a program is
-  permitted comes from the other sets and its file alone (capabilities(7));
+  permitted comes from the other sets and its file alone (capabilities(7)).  Processes that don't
+  come to the end of the plan, a tiny init and hooks inside, install the same filters themselves;
 - the parent death signal is cleared when the process's ids change (PR_SET_PDEATHSIG(2const)).
 """
 
@@ -16,7 +17,6 @@ from cloche.errors import InvalidSpec, Unsupported
 from cloche.kernel import flags
 from cloche.kernel.capabilities import NUMBERS, Sets, full, names
 from cloche.plan import steps
-from cloche.plan.process import wants_init
 from cloche.plan.situation import Situation
 from cloche.plan.steps import NO_SLOT, SLOTS, Step
 
@@ -89,10 +89,9 @@ def drop(situation: Situation) -> list[Step]:
     user = process.get("user", {})
     sets, _ = _capabilities(situation)
     no_new_privs = process.get("noNewPrivileges", False)
-    early = _filters_are_early(situation)
     kept = 0
     why = "the parts of root's power that the program keeps"
-    if not early and not no_new_privs and _filters(situation):
+    if not no_new_privs and _filters(situation):
         kept = (1 << NUMBERS["CAP_SYS_ADMIN"]) & _held(situation)
         why += "; what installs a filter goes with exec"
     groups = _groups(situation)
@@ -102,8 +101,6 @@ def drop(situation: Situation) -> list[Step]:
             sets.bounding, why="no program, setuid root or not, ever gains a capability outside it"
         )
     ]
-    if early:
-        plan += _filters(situation)
     plan.append(
         steps.identity(
             user.get("uid", 0),
@@ -132,30 +129,20 @@ def drop(situation: Situation) -> list[Step]:
 
 def filters_before_waiting(situation: Situation) -> list[Step]:
     """Return the filters that need the launcher, which may leave while the child waits."""
-    if _filters_are_early(situation) or not _has_listener(situation):
-        return []
-    return _filters(situation)
+    return _filters(situation) if _has_listener(situation) else []
 
 
 def filters_at_the_end(situation: Situation) -> list[Step]:
     """Return the filters that come last, just before the program, or nothing."""
-    return [] if _filters_are_early(situation) or _has_listener(situation) else _filters(situation)
+    return [] if _has_listener(situation) else _filters(situation)
 
 
 def _has_listener(situation: Situation) -> bool:
     return bool(situation.launch.seccomp_flags & flags.SECCOMP_FILTER_FLAG_NEW_LISTENER)
 
 
-def _filters_are_early(situation: Situation) -> bool:
-    """Whether the filters come before the user changes.
-
-    A tiny init stays without any exec that would take the capability to install them away.
-    """
-    no_new_privs = situation.spec["process"].get("noNewPrivileges", False)
-    return wants_init(situation) and not no_new_privs
-
-
 def _filters(situation: Situation) -> list[Step]:
+    """Return the filters that the program gets."""
     plan = []
     text = situation.spec.get("annotations", {}).get(LANDLOCK_ANNOTATION)
     if text is not None:

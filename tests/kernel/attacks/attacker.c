@@ -1,10 +1,13 @@
 // What a hostile program in a container tries: one attempt for each command, which prints "ok" or
 // the name of the errno. Built static, so that it runs in any root.
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -310,6 +313,91 @@ static int do_bomb(char **argv)
     return 0;
 }
 
+static bool is_launcher(pid_t pid)
+{
+    char path[64], name[16] = "";
+    snprintf(path, sizeof path, "/proc/%d/comm", pid);
+    int fd = open(path, O_RDONLY);
+    (void)!read(fd, name, sizeof name - 1);
+    close(fd);
+    return !strncmp(name, "cloche-", 7) && strncmp(name, "cloche-init", 11) != 0;
+}
+
+// Tries one way into a process that has not become the program yet.
+static void intrude(pid_t pid, const char *name)
+{
+    char path[64], byte;
+    struct iovec own = {&byte, 1}, other = {(void *)0x400000, 1};
+    long result = -1;
+    if (!strcmp(name, "trace")) {
+        result = ptrace(PTRACE_SEIZE, pid, 0, 0);
+    } else if (!strcmp(name, "read")) {
+        result = process_vm_readv(pid, &own, 1, &other, 1, 0);
+    } else if (!strcmp(name, "getfd")) {
+        int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+        for (int fd = 0; fd < 16 && result < 0; fd++)
+            result = syscall(SYS_pidfd_getfd, pidfd, fd, 0);
+        close(pidfd);
+    } else {
+        bool writes = !strcmp(name, "mem") || !strncmp(name, "attr", 4);
+        snprintf(path, sizeof path, "/proc/%d/%s", pid, name);
+        result = open(path, (writes ? O_RDWR : O_RDONLY) | O_NONBLOCK | O_NOCTTY);
+    }
+    if (result >= 0 && is_launcher(pid)) {
+        printf("hole %s\n", name);
+        fflush(stdout);
+    }
+    if (!strcmp(name, "trace"))
+        ptrace(PTRACE_DETACH, pid, 0, 0);
+    else if (result > 2)
+        close((int)result);
+}
+
+// watch STOP [SIGNAL]: try to look into each launcher that appears, or send it a signal, until
+// there is a file STOP
+static int do_watch(char **argv)
+{
+    static const char *const ways[] = {"fd/0",  "fd/3", "fd/4", "fd/5",   "fd/6",      "fd/7",
+                                       "root",  "cwd",  "mem",  "environ", "ns/mnt",   "maps",
+                                       "trace", "read", "exe",  "getfd",  "attr/exec"};
+    long seen = 0;
+    puts("watching");
+    fflush(stdout);
+    while (access(argv[0], F_OK)) {
+        DIR *proc = opendir("/proc");
+        for (struct dirent *entry; (entry = readdir(proc));) {
+            pid_t pid = (pid_t)number(entry->d_name);
+            if (pid < 2 || pid == getpid() || !is_launcher(pid))
+                continue;
+            seen++;
+            if (argv[1])
+                kill(pid, (int)number(argv[1]));
+            for (unsigned i = 0; !argv[1] && i < sizeof ways / sizeof *ways; i++)
+                intrude(pid, ways[i]);
+        }
+        closedir(proc);
+    }
+    printf("seen %ld\n", seen);
+    return 0;
+}
+
+static void *wait_forever(void *nothing)
+{
+    for (;;)
+        pause();
+    return nothing;
+}
+
+// headless: the first thread ends, another one goes on
+static int do_headless(char **argv)
+{
+    (void)argv;
+    pthread_t thread;
+    pthread_create(&thread, NULL, wait_forever, NULL);
+    syscall(SYS_exit, 0);
+    return 1;
+}
+
 // ids: those of the process, and what it can do
 static int do_ids(char **argv)
 {
@@ -344,6 +432,8 @@ static const struct command {
     {"swap", do_swap},
     {"linger", do_linger},
     {"bomb", do_bomb},
+    {"watch", do_watch},
+    {"headless", do_headless},
     {"ids", do_ids},
 };
 

@@ -132,7 +132,6 @@ CONTRADICTIONS: list[tuple[str, str, Any]] = [
     ("/linux/netDevices", "/linux/namespaces", without("network")),
     ("/linux/timeOffsets", "/linux/namespaces", without("time")),
     ("/linux/timeOffsets", "/linux/namespaces", joined("time")),
-    ("/linux/personality/flags", "/linux/personality/flags", ["ADDR_NO_RANDOMIZE"]),
     ("/linux/sysctl/kernel.shmmax", "/linux/namespaces", without("ipc")),
     ("/linux/sysctl/kernel.hostname", "/linux/sysctl", {"kernel.hostname": "x"}),
     ("/linux/sysctl/vm.overcommit_memory", "/linux/sysctl", {"vm.overcommit_memory": "1"}),
