@@ -55,11 +55,8 @@ class Operation(Record):
     parameters: tuple[tuple[str, str], ...]
     """Name and type (``i s b v``) of each argument, in order."""
     man: str
-
-    @property
-    def signature(self) -> str:
-        """The types alone, such as ``"si"``."""
-        return "".join(kind for _, kind in self.parameters)
+    signature: str
+    """The types alone, such as ``"si"``."""
 
 
 class Step(Record):
@@ -92,7 +89,8 @@ OPERATIONS: list[Operation] = []
 
 def _operation(name: str, wall: str, parameters: str, man: str) -> Operation:
     pairs = [parameter.split(":") for parameter in parameters.split()]
-    operation = Operation(name, wall, tuple((pair[0], pair[1]) for pair in pairs), man)
+    signature = "".join([kind for _, kind in pairs])
+    operation = Operation(name, wall, tuple([(pair[0], pair[1]) for pair in pairs]), man, signature)
     OPERATIONS.append(operation)
     return operation
 
