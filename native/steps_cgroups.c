@@ -76,7 +76,7 @@ int step_cgroup_adopt(struct run *run, const struct step *step)
     struct stat status;
     if (stat(path, &status) < 0)
         return fail(run, "stat", path);
-    undo_add(run, UNDO_CGROUP, path);
+    undo_add(run, UNDO_PROCESSES, path);
     return 0;
 }
 
@@ -87,6 +87,35 @@ int step_end_placeholder(struct run *run, const struct step *step)
     siginfo_t info;
     if (kill(pid, SIGKILL) < 0 || waitid(P_PID, (id_t)pid, &info, WEXITED) < 0)
         return fail(run, "kill", NULL);
+    return 0;
+}
+
+int step_cgroup_delegate(struct run *run, const struct step *step)
+{
+    const char *path = string_argument(step, 0);
+    uid_t uid = (uid_t)number_argument(step, 1);
+    cleanup_fd int cgroup = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (cgroup < 0)
+        return fail(run, "open", path);
+    if (fchown(cgroup, uid, (gid_t)-1) < 0)
+        return fail(run, "chown", path);
+    // A name a line; these three where sysfs is not there to tell.
+    char names[4096];
+    struct text text = TEXT(names);
+    text_add(&text, "cgroup.procs\ncgroup.subtree_control\ncgroup.threads\n");
+    cleanup_fd int list = open("/sys/kernel/cgroup/delegate", O_RDONLY | O_CLOEXEC);
+    ssize_t size = list < 0 ? 0 : read(list, names, sizeof names - 1);
+    if (size > 0)
+        names[size] = '\0';
+    for (char *name = names; *name;) {
+        size_t length = strcspn(name, "\n");
+        char *next = name + length + (name[length] == '\n');
+        name[length] = '\0';
+        // Not every group has every file.
+        if (fchownat(cgroup, name, uid, (gid_t)-1, AT_SYMLINK_NOFOLLOW) < 0 && errno != ENOENT)
+            return fail(run, "chown", name);
+        name = next;
+    }
     return 0;
 }
 

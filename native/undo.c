@@ -203,7 +203,7 @@ void kill_leftovers(struct run *run)
     if (run->pidfd < 0 || run->kinds & CLONE_NEWPID)
         return;
     for (uint32_t i = run->undo_count; i-- > 0;) {
-        if (run->undo[i].kind == UNDO_CGROUP)
+        if (run->undo[i].kind == UNDO_CGROUP || run->undo[i].kind == UNDO_PROCESSES)
             end_cgroup(AT_FDCWD, run->undo[i].path, false, 0);
     }
     if (run->elder_count < ELDERS)
@@ -219,6 +219,9 @@ void undo_all(struct run *run)
         case UNDO_CGROUP:
             if (!end_cgroup(AT_FDCWD, undo->path, true, 0))
                 busy = true;
+            break;
+        case UNDO_PROCESSES:
+            end_cgroup(AT_FDCWD, undo->path, false, 0);
             break;
         // A cgroup that a process in an uninterruptible sleep keeps busy is left to a later
         // command, which finds it by the files of the container's directory.

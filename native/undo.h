@@ -3,7 +3,14 @@
 
 #include "launch.h"
 
-enum undo_kind { UNDO_FILE, UNDO_DIRECTORY, UNDO_CGROUP };
+enum undo_kind {
+    UNDO_FILE,
+    UNDO_DIRECTORY,
+    UNDO_CGROUP,
+    // One that systemd has made: it is told by the kernel when the last process is gone, but not
+    // if the cgroup is removed right after.
+    UNDO_PROCESSES,
+};
 
 struct undo {
     enum undo_kind kind;

@@ -30,8 +30,10 @@ OCI_MODULES = {
     "delete": 48,
 }
 """The same, of the commands of the OCI runtime."""
-PLANNER_CALLS = 1400
+PLANNER_CALLS = 400
 """System calls up to the launcher, beside those of the bare interpreter."""
+OCI_PLANNER_CALLS = 340
+"""The same, of ``cloche-oci run``."""
 LAUNCHER_CALLS_PER_STEP = 9
 """System calls of launcher and child, up to the container's program."""
 
@@ -122,3 +124,18 @@ def test_system_calls_of_the_start(cloche: Cloche, start: list[str], workspace: 
     steps = len(json.loads(plan.stdout)["steps"])
     assert launcher - bare <= PLANNER_CALLS
     assert program - launcher <= LAUNCHER_CALLS_PER_STEP * steps
+
+
+def test_system_calls_of_the_runtime(
+    cloche: Cloche, workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The OCI runtime makes no more system calls than it needs on the way to its launcher."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+    trace = workspace / "trace"
+    bare = len(_calls(cloche, trace, sys.executable, "-c", "pass"))
+    runtime = Runtime(str(cloche.executable.with_name("cloche-oci")), workspace)
+    bundle = make_bundle(workspace / "bundle")
+    argv = runtime.argv("run", "--bundle", str(bundle), runtime.id())
+    full = _calls(cloche, trace, sys.executable, *argv)
+    programs = [number for number, name in enumerate(full) if name in {"execve", "execveat"}]
+    assert programs[1] - bare <= OCI_PLANNER_CALLS

@@ -208,6 +208,18 @@ def test_controllers_are_offered() -> None:
     assert not cgroup.exists()
 
 
+@pytest.mark.needs("cgroup2")
+def test_cgroup_is_given_to_a_user() -> None:
+    """With the files that divide it, and none that limits it."""
+    cgroup = own_cgroup("")
+    create = steps.cgroup_create(str(cgroup), why=WHY)
+    delegate = steps.cgroup_delegate(str(cgroup), 12345, why=WHY)
+    names = f"{cgroup} {cgroup}/cgroup.procs {cgroup}/cgroup.subtree_control {cgroup}/cgroup.freeze"
+    done = launch(simple(shell(f"stat -c %u {names}"), before=(create, delegate)))
+    assert done.stdout.split() == ["12345", "12345", "12345", "0"], done.stderr
+    assert not cgroup.exists()
+
+
 @pytest.mark.needs("cgroup2", "bpf")
 @pytest.mark.parametrize("allowed", [True, False])
 def test_device_program_decides(allowed: bool) -> None:

@@ -47,6 +47,33 @@ def placement(situation: Situation) -> Placement:
     return limits.build(features.cgroups, path, resources, page_size=features.page_size)
 
 
+def delegate(situation: Situation, placement: Placement) -> list[Step]:
+    """Give the container's v2 group to its user where it can make groups of its own.
+
+    Only so: the container sees its own group as the root of a hierarchy that is mounted
+    writable, and its user is another than the host's root (config-linux.md, "Cgroup ownership").
+    v1 isn't safe to be given away.
+    """
+    into = placement.into
+    writable = any(
+        mount.get("type") in ("cgroup", "cgroup2")
+        and mount["destination"] == "/sys/fs/cgroup"
+        and "ro" not in mount.get("options", ())
+        for mount in situation.spec.get("mounts", [])
+    )
+    cgroups_of_its_own = situation.makes(flags.CLONE_NEWCGROUP)
+    if not (situation.launch.complete and into and writable and cgroups_of_its_own):
+        return []
+    if situation.features.cgroups.version != "v2" or not situation.makes(flags.CLONE_NEWUSER):
+        return []
+    uid = situation.spec["process"].get("user", {}).get("uid", 0)
+    for entry in situation.uid_mappings:
+        if entry["containerID"] <= uid < entry["containerID"] + entry["size"]:
+            host = entry["hostID"] + uid - entry["containerID"]
+            return [steps.cgroup_delegate(into, host, why="the container may divide what it has")]
+    return []
+
+
 def directories(situation: Situation) -> list[str]:
     """Return the directories of the container's groups, for commands that come later."""
     return list(placement(situation).groups)

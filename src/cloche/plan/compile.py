@@ -56,6 +56,7 @@ def compile(spec: Spec, features: Features, launch: Launch) -> Plan:
     plan += mounts.missing_sources(facts)
     plan += overlay.mount_point(facts)
     plan += cgroups.create(group, _CGROUP_SLOT, take=launch.complete)
+    plan += cgroups.delegate(facts, group)
     shares, joined_shares = _shares(facts)
     plan += shares
     plan.append(process.streams(facts))

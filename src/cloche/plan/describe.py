@@ -298,6 +298,7 @@ _CLAUSES: dict[str, Callable[[Arguments], str]] = {
         f"make the cgroup {a.text('path')}" + (", or take it over" if a.number("take") else "")
     ),
     "cgroup_adopt": lambda a: f"take over the cgroup {a.text('path')}",
+    "cgroup_delegate": lambda a: f"give the cgroup {a.text('path')} to uid {a.number('uid')}",
     "end_placeholder": lambda a: f"end process {a.text('pid')}, the placeholder",
     "cgroup_inherit": lambda a: f"give the cgroup {a.text('path')} the CPUs of the one above",
     "cgroup_offer": lambda a: f"offer {a.text('value').replace('+', '')} in {a.text('path')}",

@@ -55,11 +55,8 @@ class Operation(Record):
     parameters: tuple[tuple[str, str], ...]
     """Name and type (``i s b v``) of each argument, in order."""
     man: str
-
-    @property
-    def signature(self) -> str:
-        """The types alone, such as ``"si"``."""
-        return "".join(kind for _, kind in self.parameters)
+    signature: str
+    """The types alone, such as ``"si"``."""
 
 
 class Step(Record):
@@ -92,7 +89,8 @@ OPERATIONS: list[Operation] = []
 
 def _operation(name: str, wall: str, parameters: str, man: str) -> Operation:
     pairs = [parameter.split(":") for parameter in parameters.split()]
-    operation = Operation(name, wall, tuple((pair[0], pair[1]) for pair in pairs), man)
+    signature = "".join([kind for _, kind in pairs])
+    operation = Operation(name, wall, tuple([(pair[0], pair[1]) for pair in pairs]), man, signature)
     OPERATIONS.append(operation)
     return operation
 
@@ -167,6 +165,7 @@ def keep(*, why: str) -> Step:
 _CGROUP_PARENT = _operation("cgroup_parent", CGROUPS, "path:s", "cgroups(7)")
 _CGROUP_CREATE = _operation("cgroup_create", CGROUPS, "path:s take:i", "cgroups(7)")
 _CGROUP_ADOPT = _operation("cgroup_adopt", CGROUPS, "path:s", "cgroups(7)")
+_CGROUP_DELEGATE = _operation("cgroup_delegate", CGROUPS, "path:s uid:i", "cgroups(7)")
 _END_PLACEHOLDER = _operation("end_placeholder", CGROUPS, "pid:i", "kill(2)")
 _CGROUP_INHERIT = _operation("cgroup_inherit", CGROUPS, "path:s", "cpuset(7)")
 _CGROUP_OFFER = _operation("cgroup_offer", CGROUPS, "path:s value:s", "cgroups(7)")
@@ -192,8 +191,16 @@ def cgroup_create(path: str, *, take: bool = False, why: str) -> Step:
 
 
 def cgroup_adopt(path: str, *, why: str) -> Step:
-    """Take over a cgroup that was made for the container: its end is the same as a new one's."""
+    """Take over a cgroup that was made for the container.
+
+    At the end whatever still runs in it is killed; who made it removes it.
+    """
     return Step(_CGROUP_ADOPT, HOST, (path,), why)
+
+
+def cgroup_delegate(path: str, uid: int, *, why: str) -> Step:
+    """Give a v2 cgroup to a user, with the files that the kernel says may be: no limits."""
+    return Step(_CGROUP_DELEGATE, HOST, (path, uid), why)
 
 
 def end_placeholder(pid: int, *, why: str) -> Step:

@@ -42,11 +42,12 @@ _STEP = struct.Struct("<HHIII")
 _VALUE = struct.Struct("<IIQ")
 _U32 = struct.Struct("<I")
 _INT, _STRING, _BLOB, _VECTOR = (ord(letter) for letter in "isbv")
+_TYPES: dict[str, type] = {"i": int, "s": str, "b": bytes, "v": tuple}
 
 
 def catalogue_checksum() -> int:
     """Return the checksum of every operation's name and signature, in order of number."""
-    text = "".join(f"{operation.name} {operation.signature}\n" for operation in OPERATIONS)
+    text = "".join([f"{operation.name} {operation.signature}\n" for operation in OPERATIONS])
     return zlib.crc32(text.encode())
 
 
@@ -63,22 +64,34 @@ class Options(Record):
 
 
 class _Encoder:
-    def __init__(self) -> None:
-        self.values: list[tuple[int, int, int | None, bytes]] = []
+    """Collects values; their data begins at ``base``, so that each offset is known at once."""
+
+    def __init__(self, base: int) -> None:
+        self.base = base
+        self.count = 0
+        self.table = bytearray()
+        self.data = bytearray()
 
     def add(self, value: Value) -> int:
         """Append a value and return its index."""
-        if isinstance(value, int):
-            self.values.append((_INT, 0, value, b""))
-        elif isinstance(value, str):
+        offset = self.base + len(self.data)
+        if isinstance(value, str):
             data = _text(value)
-            self.values.append((_STRING, len(data), None, data + b"\0"))
+            self.table += _VALUE.pack(_STRING, len(data), offset)
+            self.data += data + b"\0"
+        elif isinstance(value, int):
+            if not -(1 << 63) <= value < 1 << 63:
+                raise InvalidPlan(f"the integer {value} has more than 64 bits")
+            self.table += _VALUE.pack(_INT, 0, value & 0xFFFFFFFFFFFFFFFF)
         elif isinstance(value, bytes):
-            self.values.append((_BLOB, len(value), None, value))
+            self.table += _VALUE.pack(_BLOB, len(value), offset)
+            self.data += value
         else:
             data = b"".join([_text(item) + b"\0" for item in value])
-            self.values.append((_VECTOR, len(value), None, _U32.pack(len(data)) + data))
-        return len(self.values) - 1
+            self.table += _VALUE.pack(_VECTOR, len(value), offset)
+            self.data += _U32.pack(len(data)) + data
+        self.count += 1
+        return self.count - 1
 
 
 def _text(value: str) -> bytes:
@@ -93,52 +106,33 @@ def encode(plan: Plan, options: Options = Options()) -> bytes:
 
     Raises InvalidPlan when an argument's type or range doesn't fit its operation.
     """
-    encoder = _Encoder()
+    count = sum([len(step.arguments) + 1 for step in plan.steps]) + bool(options.report)
+    base = _HEADER.size + len(plan.steps) * _STEP.size + count * _VALUE.size
+    encoder = _Encoder(base)
     numbers = {operation.name: number for number, operation in enumerate(OPERATIONS)}
     steps = bytearray()
-    for step in plan.steps:
-        signature = step.operation.signature
-        if len(signature) != len(step.arguments):
-            raise InvalidPlan(f"{step.operation.name} takes {len(signature)} arguments")
-        first = len(encoder.values)
-        for kind, argument in zip(signature, step.arguments, strict=True):
-            if kind != _kind(argument):
-                raise InvalidPlan(f"{step.operation.name}: {argument!r} isn't of type {kind!r}")
+    for (name, _, _, _, signature), stage, arguments, why in plan.steps:
+        if len(signature) != len(arguments):
+            raise InvalidPlan(f"{name} takes {len(signature)} arguments")
+        first = encoder.count
+        for kind, argument in zip(signature, arguments, strict=True):
+            if not isinstance(argument, _TYPES[kind]):
+                raise InvalidPlan(f"{name}: {argument!r} isn't of type {kind!r}")
             encoder.add(argument)
-        why = encoder.add(step.why)
-        steps += _STEP.pack(numbers[step.operation.name], step.stage, first, len(signature), why)
+        steps += _STEP.pack(numbers[name], stage, first, len(signature), encoder.add(why))
     report = encoder.add(options.report) if options.report else NONE
-    table = bytearray()
-    data = bytearray()
-    base = _HEADER.size + len(steps) + len(encoder.values) * _VALUE.size
-    for letter, length, number, payload in encoder.values:
-        if number is None:
-            table += _VALUE.pack(letter, length, base + len(data))
-            data += payload
-        else:
-            if not -(1 << 63) <= number < 1 << 63:
-                raise InvalidPlan(f"the integer {number} has more than 64 bits")
-            table += _VALUE.pack(letter, 0, number & 0xFFFFFFFFFFFFFFFF)
     header = _HEADER.pack(
         MAGIC,
         catalogue_checksum(),
-        base + len(data),
+        base + len(encoder.data),
         len(plan.steps),
-        len(encoder.values),
+        count,
         options.flags,
         options.fail_step,
         options.fail_errno,
         report,
     )
-    return b"".join((header, steps, table, data))
-
-
-def _kind(value: Value) -> str:
-    if isinstance(value, int):
-        return "i"
-    if isinstance(value, str):
-        return "s"
-    return "b" if isinstance(value, bytes) else "v"
+    return b"".join((header, steps, encoder.table, encoder.data))
 
 
 class _Decoder:

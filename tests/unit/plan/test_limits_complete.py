@@ -222,6 +222,26 @@ def test_a_plan_for_a_runtime(spec: Any, features: Any, launch: Any) -> None:
     assert "device_filter" not in [step.operation.name for step in plan.steps]
 
 
+def test_the_group_is_given_to_the_containers_user(spec: Any, features: Any, launch: Any) -> None:
+    """Where it has a hierarchy of its own, mounted writable, and is another user than root."""
+    launch = launch._replace(lifecycle=Lifecycle())
+    spec["linux"]["namespaces"].append({"type": "user"})
+    spec["linux"]["uidMappings"] = [{"containerID": 0, "hostID": 5000, "size": 100}]
+    spec["linux"]["gidMappings"] = [{"containerID": 0, "hostID": 5000, "size": 100}]
+    spec["process"]["user"] = {"uid": 7, "gid": 0}
+    mount = {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup"}
+    spec["mounts"].append(mount)
+    features = features._replace(cgroups=features.cgroups._replace(device_programs=True))
+
+    def given() -> list[tuple[Any, ...]]:
+        plan = compiler.compile(spec, features, launch)
+        return [s.arguments for s in plan.steps if s.operation.name == "cgroup_delegate"]
+
+    assert given() == [("/sys/fs/cgroup/abc", 5007)]
+    spec["mounts"][-1] = mount | {"options": ["ro"]}
+    assert given() == []
+
+
 def test_unlimited_is_all() -> None:
     """An outcome that allows all needs no program."""
     assert Access(True).is_unlimited

@@ -38,6 +38,13 @@ def cgroup_adopt(a: Arguments, _: Facts) -> list[Piece]:
     return [here(f"made+=({word(a.text('path'))})")]
 
 
+def cgroup_delegate(a: Arguments, _: Facts) -> list[Piece]:
+    """Give a cgroup to a user."""
+    path, uid = word(a.text("path")), a.number("uid")
+    files = f"cd {path} && chown --silent -- {uid} . $(cat /sys/kernel/cgroup/delegate) || :"
+    return [here(f"({files})")]
+
+
 def end_placeholder(a: Arguments, _: Facts) -> list[Piece]:
     """Kill the process that keeps a scope."""
     return [here(f"kill -s KILL {a.number('pid')}")]

@@ -23,6 +23,7 @@ OPERATIONS: dict[str, Callable[[Arguments, Facts], list[Piece]]] = {
     "cgroup_parent": namespaces.cgroup_parent,
     "cgroup_create": namespaces.cgroup_create,
     "cgroup_adopt": namespaces.cgroup_adopt,
+    "cgroup_delegate": namespaces.cgroup_delegate,
     "end_placeholder": namespaces.end_placeholder,
     "cgroup_inherit": namespaces.cgroup_inherit,
     "cgroup_offer": namespaces.cgroup_offer,

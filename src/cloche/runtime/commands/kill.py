@@ -150,12 +150,23 @@ def _remove_shares(container: Container) -> None:
             pass
 
 
+def _stop_unit(container: Container) -> bool:
+    """Have systemd remove the scope that it has made for a container, if it has."""
+    if not container.state().get("unit"):
+        return False
+    from cloche.runtime.systemd import scope
+
+    scope.stop(container.scope())
+    return True
+
+
 def remove(container: Container, settings: Settings) -> None:
     """Remove cgroups and files; the directory goes last, so that a later command can go on."""
     group = container.group()
     if group is not None:
         group.kill()
-        group.remove()
+        if not _stop_unit(container):
+            group.remove()
     try:
         _remove_shares(container)
         hooks.run(container, "poststop", "stopped", settings.log.warning)

@@ -86,6 +86,20 @@ def update(scope: Scope, limits: list[Property]) -> None:
             raise Unavailable(f"systemd: {scope.unit}: {error.message}") from error
 
 
+def stop(scope: Scope) -> None:
+    """Have systemd remove a scope whose processes are gone.
+
+    Raises Unavailable when it can't.
+    """
+    with _connect(user=scope.user) as bus:
+        _subscribe(bus)
+        try:
+            _wait(bus, _manage(bus, "StopUnit", "ss", scope.unit, "replace")[0])
+        except CallError as error:
+            if not error.name.endswith(".NoSuchUnit"):  # it went with the last process
+                raise Unavailable(f"systemd: {scope.unit}: {error.message}") from error
+
+
 def _connect(*, user: bool) -> Bus:
     path = _SYSTEM_BUS
     if user:
@@ -127,10 +141,7 @@ def _placeholder() -> int:
 
 
 def _start(bus: Bus, unit: str, parent: str, properties: list[Property], pid: int) -> None:
-    match = f"type='signal',sender='{_NAME}',interface='{_MANAGER}',member='JobRemoved'"
-    daemon = "org.freedesktop.DBus"
-    bus.call(daemon, "/org/freedesktop/DBus", daemon, "AddMatch", "s", match)
-    _manage(bus, "Subscribe")
+    _subscribe(bus)
     accounting = [(f"{name}Accounting", ("b", True)) for name in ("Memory", "CPU", "IO", "Tasks")]
     all_properties = [
         ("Slice", ("s", parent)),
@@ -154,12 +165,25 @@ def _start(bus: Bus, unit: str, parent: str, properties: list[Property], pid: in
                 hint=f"another container has this cgroupsPath; or: systemctl reset-failed {unit}",
             ) from error
         raise Unavailable(f"systemd: {unit}: {error.message}") from error
-    while True:
-        _, job, _, result = bus.signal("JobRemoved")
-        if job == answer[0]:
-            break
+    result = _wait(bus, answer[0])
     if result != "done":
         raise Unavailable(f"systemd can't make the scope {unit}: {result}")
+
+
+def _subscribe(bus: Bus) -> None:
+    """Ask to be told of the end of jobs."""
+    match = f"type='signal',sender='{_NAME}',interface='{_MANAGER}',member='JobRemoved'"
+    daemon = "org.freedesktop.DBus"
+    bus.call(daemon, "/org/freedesktop/DBus", daemon, "AddMatch", "s", match)
+    _manage(bus, "Subscribe")
+
+
+def _wait(bus: Bus, job: str) -> str:
+    """Wait for the end of a job, and return its result."""
+    while True:
+        _, ended, _, result = bus.signal("JobRemoved")
+        if ended == job:
+            return str(result)
 
 
 def _manage(bus: Bus, member: str, signature: str = "", *values: Any) -> list[Any]:
