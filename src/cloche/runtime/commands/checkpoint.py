@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from cloche.errors import AlreadyExists, InvalidArgument
 from cloche.kernel import features as host
 from cloche.oci.identifier import check_id
+from cloche.plan import cgroups
 from cloche.plan.launch import Launch, Lifecycle
 from cloche.plan.restore import Restore, compile_restore
+from cloche.plan.situation import situation
 from cloche.runtime import bundle, checkpoint, criu, start
 from cloche.runtime.arguments import Option
 from cloche.runtime.commands.create import files
 from cloche.runtime.commands.kill import remove
 from cloche.runtime.container import Container
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.oci.spec import Spec
     from cloche.runtime.arguments import Values
@@ -72,7 +74,7 @@ def run_checkpoint(settings: Settings, values: Values) -> int:
     container.require("checkpoint")
     images, work = checkpoint.images(values), checkpoint.work(values)
     pre_dump = values.flag("pre-dump")
-    spec = _as_created(container.spec())
+    spec = container.spec()
     process = container.process()
     assert process is not None
     options = checkpoint.common_options(values, spec, checkpoint.DUMP_LOG)
@@ -112,7 +114,7 @@ def run_restore(settings: Settings, values: Values) -> int:
         raise AlreadyExists(f"container with given ID already exists: {id}")
     place = os.path.abspath(values.text("bundle"))
     images, work = checkpoint.images(values), checkpoint.work(values)
-    spec = bundle.load(place, id)
+    spec = bundle.load(place)
     spec["root"]["path"] = os.path.realpath(spec["root"]["path"])
     detached = values.flag("detach")
     console_socket = values.text("console-socket")
@@ -126,9 +128,11 @@ def run_restore(settings: Settings, values: Values) -> int:
             pid_file=_absolute(values.text("pid-file")),
             console_socket=_absolute(console_socket),
         ),
-        files=files(_restored(spec), id, place),
     )
+    launch = start.with_resctrl(launch, spec)
     features = host.detect()
+    groups = cgroups.directories(situation(spec, features, launch))
+    launch = launch._replace(files=files(_restored(spec), launch, place, groups))
     options = checkpoint.common_options(values, spec, checkpoint.RESTORE_LOG)
     options.add("root", spec["root"]["path"])
     options.add("rst_sibling", 1)
@@ -205,22 +209,13 @@ def _restored(spec: Spec) -> Spec:
 
     criu gives it a time namespace, in which the clocks go on where they stood.
     """
-    if not os.path.exists("/proc/self/ns/time"):
+    kinds = [namespace["type"] for namespace in spec["linux"].get("namespaces", [])]
+    if "time" in kinds or not os.path.exists("/proc/self/ns/time"):
         return spec
     restored = spec.copy()
     linux = restored["linux"] = spec["linux"].copy()
     linux["namespaces"] = [*linux.get("namespaces", []), {"type": "time"}]
     return restored
-
-
-def _as_created(spec: Spec) -> Spec:
-    """Return the spec of a container without the time namespace that a restore has added."""
-    created = spec.copy()
-    linux = created["linux"] = spec["linux"].copy()
-    linux["namespaces"] = [
-        namespace for namespace in linux.get("namespaces", []) if namespace["type"] != "time"
-    ]
-    return created
 
 
 def _is_writable(fd: int) -> bool:
