@@ -57,7 +57,7 @@ def compile(spec: Spec, features: Features, launch: Launch) -> Plan:
     plan += overlay.mount_point(facts)
     plan += cgroups.create(group, _CGROUP_SLOT, take=launch.complete)
     plan += cgroups.delegate(facts, group)
-    shares, joined_shares = _shares(facts)
+    shares, joined_shares = cache_shares(facts)
     plan += shares
     plan.append(process.streams(facts))
     plan += namespaces.before_spawn(facts, _USER_SLOT)
@@ -133,7 +133,7 @@ def directory(facts: Situation) -> list[Step]:
     return plan
 
 
-def _shares(facts: Situation) -> tuple[list[Step], list[Step]]:
+def cache_shares(facts: Situation) -> tuple[list[Step], list[Step]]:
     """Return the steps for shares of caches: before there is a child, and with it."""
     if "intelRdt" not in facts.spec.get("linux", {}):
         return [], []

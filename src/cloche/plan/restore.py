@@ -27,16 +27,16 @@ createRuntime.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
 from cloche.errors import Unsupported
 from cloche.kernel import flags
-from cloche.plan import cgroups, hooks, process, steps
-from cloche.plan.compile import compile, directory
+from cloche.plan import cgroups, hooks, namespaces, process, steps
+from cloche.plan.compile import cache_shares, compile, directory
 from cloche.plan.launch import Launch
 from cloche.plan.situation import situation
 from cloche.plan.steps import HOST, NO_SLOT, STDIO_TERMINAL, Plan, Step, Value
+from cloche.record import Record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.kernel.features import Features
     from cloche.oci.spec import Spec
@@ -56,7 +56,7 @@ _TEMPORARY = "/tmp"  # noqa: S108  the container's
 _EXTERNAL = (flags.CLONE_NEWNET, flags.CLONE_NEWPID)
 
 
-class Restore(NamedTuple):
+class Restore(Record):
     """What criu is to restore, and how."""
 
     program: str
@@ -71,7 +71,7 @@ class Restore(NamedTuple):
     """``criu_opts``, encoded, without the two directories."""
 
 
-class HostMount(NamedTuple):
+class HostMount(Record):
     """A file or directory of the host that is seen in the container."""
 
     source: str
@@ -127,7 +127,9 @@ def compile_restore(spec: Spec, features: Features, launch: Launch, restore: Res
     shared = external_namespaces(spec)
     plan = directory(facts)
     plan.append(steps.make_dir(restore.work, 0o700, keep=True, why="criu writes its log there"))
-    plan += cgroups.create(group, _CGROUP_SLOT)
+    plan += cgroups.create(group, _CGROUP_SLOT, take=launch.complete)
+    shares, joined_shares = cache_shares(facts)
+    plan += shares
     plan.append(process.streams(facts))
     plan += [
         steps.open_namespace(_FIRST_NAMESPACE_SLOT + index, kind, path, why="it is there already")
@@ -141,6 +143,7 @@ def compile_restore(spec: Spec, features: Features, launch: Launch, restore: Res
             why="becomes criu; what it mounts for its work is gone with it",
         )
     )
+    plan += joined_shares
     plan += cgroups.join(group)
     plan += _mount_points(spec, features, launch)
     plan += _ready_mounts(spec, features, launch)
@@ -159,6 +162,7 @@ def compile_restore(spec: Spec, features: Features, launch: Launch, restore: Res
     if facts.makes(flags.CLONE_NEWNET):
         why = "criu leaves a new network namespace empty"
         plan.append(steps.loopback_up(stage=HOST, why=why))
+        plan += namespaces.net_devices(facts)
     plan += hooks.before_restoring(facts)
     plan.append(steps.restore_end(_SOCKET_SLOT, restore.work, why="memory, files, and all else"))
     plan += process.hand_over(facts)
@@ -230,8 +234,18 @@ def _ready_mounts(spec: Spec, features: Features, launch: Launch) -> list[Step]:
 
 
 def _mounts(spec: Spec, features: Features, launch: Launch, *names: str) -> list[Step]:
-    """Return the steps that mount something in a container that is created."""
-    return [step for step in compile(spec, features, launch).steps if step.operation.name in names]
+    """Return the steps that mount something in a container that is created.
+
+    Raises Unsupported where one maps a mount's owners: criu would lose that.
+    """
+    plan = compile(spec, features, launch).steps
+    for step in plan:
+        if step.operation.name == "idmap_tree":
+            raise Unsupported(
+                f"config.json: the mount of {_text(step, 'source')} has mapped owners, which criu "
+                "can't restore"
+            )
+    return [step for step in plan if step.operation.name in names]
 
 
 def _become_criu(facts: Situation, restore: Restore, shared: int) -> list[Step]:

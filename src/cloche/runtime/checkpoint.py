@@ -12,7 +12,6 @@ network makes it again, in a hook.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from cloche.errors import InvalidArgument
 from cloche.kernel import flags, mountinfo
@@ -24,6 +23,7 @@ from cloche.plan.restore import (
 )
 from cloche.runtime import criu
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.kernel.features import Features
     from cloche.oci.spec import Spec

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import TYPE_CHECKING, NamedTuple
 
 from cloche.errors import MissingDependency, Unavailable
+from cloche.record import Record
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -172,7 +173,7 @@ def _take_varint(message: bytes, at: int) -> tuple[int, int]:
     raise ValueError("not a message")
 
 
-class Response(NamedTuple):
+class Response(Record):
     """What criu answers."""
 
     type: int

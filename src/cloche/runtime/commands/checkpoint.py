@@ -74,7 +74,7 @@ def run_checkpoint(settings: Settings, values: Values) -> int:
     container.require("checkpoint")
     images, work = checkpoint.images(values), checkpoint.work(values)
     pre_dump = values.flag("pre-dump")
-    spec = _as_created(container.spec())
+    spec = container.spec()
     process = container.process()
     assert process is not None
     options = checkpoint.common_options(values, spec, checkpoint.DUMP_LOG)
@@ -129,6 +129,7 @@ def run_restore(settings: Settings, values: Values) -> int:
             console_socket=_absolute(console_socket),
         ),
     )
+    launch = start.with_resctrl(launch, spec)
     features = host.detect()
     groups = cgroups.directories(situation(spec, features, launch))
     launch = launch._replace(files=files(_restored(spec), launch, groups))
@@ -208,22 +209,13 @@ def _restored(spec: Spec) -> Spec:
 
     criu gives it a time namespace, in which the clocks go on where they stood.
     """
-    if not os.path.exists("/proc/self/ns/time"):
+    kinds = [namespace["type"] for namespace in spec["linux"].get("namespaces", [])]
+    if "time" in kinds or not os.path.exists("/proc/self/ns/time"):
         return spec
     restored = spec.copy()
     linux = restored["linux"] = spec["linux"].copy()
     linux["namespaces"] = [*linux.get("namespaces", []), {"type": "time"}]
     return restored
-
-
-def _as_created(spec: Spec) -> Spec:
-    """Return the spec of a container without the time namespace that a restore has added."""
-    created = spec.copy()
-    linux = created["linux"] = spec["linux"].copy()
-    linux["namespaces"] = [
-        namespace for namespace in linux.get("namespaces", []) if namespace["type"] != "time"
-    ]
-    return created
 
 
 def _is_writable(fd: int) -> bool:
