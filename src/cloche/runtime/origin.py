@@ -112,18 +112,24 @@ def _mount(case: _Case) -> Origin | None:
         if step.operation.name == kind and _plain(str(step.argument("dest"))) == dest
     ]
     pointer = child("/mounts", own[min(len(earlier), len(own) - 1)])
-    call, path = case.failure.call, case.failure.path
-    if kind == "bind" and path == case.arguments.text("source"):
+    call = case.failure.call
+    if kind == "bind" and case.failure.path == case.arguments.text("source"):
         return Origin(f"{pointer}/source", "a file or directory of the host")
-    if call == "fsopen":
-        return Origin(f"{pointer}/type", "a file system that this kernel has")
-    if call == "fsconfig" and case.failure.errno == errno.EINVAL:
-        return Origin(f"{pointer}/options", f"options that {case.arguments.text('fstype')} takes")
-    if call in ("fsconfig", "fsmount"):
-        return Origin(f"{pointer}/source", f"what {case.arguments.text('fstype')} can be made of")
+    if kind == "mount" and call.startswith("fs"):
+        return _file_system(case, pointer)
     if call == "mount_setattr":
         return Origin(f"{pointer}/options", "options that the mount can have")
     return Origin(f"{pointer}/destination", "a place where it can be mounted")
+
+
+def _file_system(case: _Case, pointer: str) -> Origin:
+    """Tell what the calls of fsopen(2) have failed at."""
+    kind = case.arguments.text("fstype")
+    if case.failure.call == "fsopen":
+        return Origin(f"{pointer}/type", "a file system that this kernel has")
+    if case.failure.errno == errno.EINVAL:
+        return Origin(f"{pointer}/options", f"options that {kind} takes")
+    return Origin(f"{pointer}/source", f"what {kind} can be made of")
 
 
 def _plain(path: str) -> str:
@@ -353,6 +359,13 @@ _RULES: dict[str, Callable[[_Case], Origin | None]] = {
     "oom_score_adj": _field("/process/oomScoreAdj", "a value that the caller may set"),
     "chdir": _field("/process/cwd", "a directory in the container"),
     "lsm_label": _label,
+    "personality": _field("/linux/personality", "one that this kernel has"),
+    "scheduler": _field("/process/scheduler", "what the kernel takes and the caller may set"),
+    "io_priority": _field("/process/ioPriority", "what the kernel takes and the caller may set"),
+    "memory_policy": _field("/linux/memoryPolicy", "a policy that the kernel takes"),
+    "cpu_affinity": _field("/process/execCPUAffinity", "CPUs that the container may use"),
+    "capabilities": _field("/process/capabilities", "capabilities that can be given"),
+    "bounding_set": _field("/process/capabilities", "capabilities that can be given"),
     "seccomp": _field("/linux/seccomp", "a filter that the kernel takes"),
     "exec": _field("/process/args/0", "a program that can be executed"),
     "find_program": _field("/process/args/0", "a program that can be executed"),
