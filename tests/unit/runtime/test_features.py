@@ -85,8 +85,18 @@ def test_names_are_the_specifications(features: dict[str, Any]) -> None:
 def test_what_every_engine_counts_on(features: dict[str, Any]) -> None:
     """What no runtime can do without is found to be there."""
     assert {"bind", "rbind", "ro", "rprivate", "rro", "remount"} <= set(features["mountOptions"])
-    kinds = {"mount", "pid", "network", "ipc", "uts", "user", "cgroup"}
-    assert kinds <= set(features["linux"]["namespaces"])
+    linux = features["linux"]
+    kinds = {"mount", "pid", "network", "ipc", "uts", "user", "cgroup", "time"}
+    assert set(linux["namespaces"]) == kinds
+    assert set(linux["seccomp"]["actions"]) == set(fields.SeccompAction.words)
+    assert set(features["mountOptions"]) == flags.MOUNT_OPTIONS.keys()
+    for field in ("apparmor", "selinux", "intelRdt", "netDevices"):
+        assert linux[field]["enabled"], field
+    assert linux["intelRdt"]["schemata"]
+    assert linux["intelRdt"]["monitoring"]
+    assert linux["mountExtensions"]["idmap"]["enabled"]
+    assert linux["memoryPolicy"]["modes"]
+    assert linux["memoryPolicy"]["flags"]
     assert features["linux"]["cgroup"]["v1"]
     assert features["linux"]["cgroup"]["v2"]
     assert {"x86_64", "aarch64"} <= {

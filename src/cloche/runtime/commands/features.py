@@ -116,8 +116,10 @@ def _seccomp() -> dict[str, Any]:
     from cloche.oci import fields
 
     def is_taken(action: str) -> bool:
+        rule = {"names": ["personality"], "action": action}
+        rules = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule], "listenerPath": "/listener"}
         try:
-            profile.check_spec({"defaultAction": action})
+            profile.check_spec(rules)
         except ClocheError:
             return False
         return True
@@ -181,6 +183,7 @@ def _plans(
 ) -> bool:
     """Whether a container that asks for something can be planned."""
     from cloche.errors import ClocheError
+    from cloche.kernel.resctrl import Resctrl
     from cloche.oci.validate import validate
     from cloche.plan.compile import compile
     from cloche.plan.launch import Launch
@@ -192,8 +195,9 @@ def _plans(
         "mounts": [mount] if mount else [],
         "linux": {"namespaces": _namespaces(), **linux},
     }
+    launch = Launch("features", "/features", resctrl=Resctrl("/sys/fs/resctrl", "L3:0=f"))
     try:
-        compile(validate(spec), _machine(cgroups), Launch("features", "/features"))
+        compile(validate(spec), _machine(cgroups), launch)
     except ClocheError:
         return False
     return True
