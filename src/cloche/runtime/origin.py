@@ -117,7 +117,7 @@ def _mount(case: _Case) -> Origin | None:
         return Origin(f"{pointer}/source", "a file or directory of the host")
     if kind == "mount" and call.startswith("fs"):
         return _file_system(case, pointer)
-    if call == "mount_setattr":
+    if call == "mount_setattr" or kind == "reconfigure":
         return Origin(f"{pointer}/options", "options that the mount can have")
     return Origin(f"{pointer}/destination", "a place where it can be mounted")
 
@@ -216,6 +216,16 @@ def _mapping(case: _Case) -> Origin:
     return Origin(f"/linux/{field}", "ranges that the caller may map")
 
 
+def _mapping_program(case: _Case) -> Origin:
+    group = os.path.basename(case.arguments.words("argv")[0]) == "newgidmap"
+    return Origin(f"/linux/{'gid' if group else 'uid'}Mappings", "ranges that the caller may map")
+
+
+def _net_device(case: _Case) -> Origin | None:
+    pointer = child("/linux/netDevices", case.arguments.text("name"))
+    return Origin(pointer, "a device of the host that can be moved, and a name that is free")
+
+
 # --- cgroups -----------------------------------------------------------------------------------
 
 _LIMITS = {
@@ -249,6 +259,8 @@ _CONTROLLERS = {"io": "blockIO", "blkio": "blockIO", "devices": "devices", "rdma
 
 def _limit(case: _Case) -> Origin | None:
     file = os.path.basename(case.arguments.text("path"))
+    if file == "schemata":
+        return Origin("/linux/intelRdt", "shares that the processor can measure out")
     resources = case.spec.get("linux", {}).get("resources", {})
     value = json_name(case.arguments.text("value"))
     expected = f"what the kernel takes for {file} (it was given {value})"
@@ -335,6 +347,7 @@ _RULES: dict[str, Callable[[_Case], Origin | None]] = {
     "mount": _mount,
     "bind": _mount,
     "mount_attributes": _mount,
+    "reconfigure": _mount,
     "open_tree": _tree,
     "idmap_tree": _tree,
     "reconfigure": _reconfigure,
@@ -351,7 +364,11 @@ _RULES: dict[str, Callable[[_Case], Origin | None]] = {
     "spawn": _field("/linux/namespaces", "namespaces that this machine lets you make"),
     "unshare": _field("/linux/namespaces", "namespaces that this machine lets you make"),
     "id_map": _mapping,
+    "id_map_program": _mapping_program,
+    "time_namespace": _field("/linux/timeOffsets", "offsets that the kernel takes"),
+    "net_device": _net_device,
     "cgroup_set": _limit,
+    "cgroup_parent": _group,
     "cgroup_create": _group,
     "cgroup_join": _join_group,
     "identity": _user,
@@ -367,6 +384,7 @@ _RULES: dict[str, Callable[[_Case], Origin | None]] = {
     "capabilities": _field("/process/capabilities", "capabilities that can be given"),
     "bounding_set": _field("/process/capabilities", "capabilities that can be given"),
     "seccomp": _field("/linux/seccomp", "a filter that the kernel takes"),
+    "send_listener": _field("/linux/seccomp/listenerPath", "a socket that somebody listens on"),
     "exec": _field("/process/args/0", "a program that can be executed"),
     "find_program": _field("/process/args/0", "a program that can be executed"),
     "hook": _hook,
