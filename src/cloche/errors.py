@@ -104,12 +104,19 @@ class Unsupported(ClocheError):
 
     code = "unsupported"
 
+    def __init__(self, message: str, *, hint: str = "", pointer: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.pointer = pointer
+        """What of a ``config.json`` asks for it, as a JSON pointer; empty if unknown."""
+
 
 class ControllerUnavailable(Unsupported):
     """Raised when a limit was asked for and its cgroup controller can't be had."""
 
-    def __init__(self, controller: str, problem: str, *, hint: str = "") -> None:
-        super().__init__(f"cgroup controller {controller}: {problem}", hint=hint)
+    def __init__(
+        self, controller: str, problem: str, *, hint: str = "", pointer: str = "/linux/resources"
+    ) -> None:
+        super().__init__(f"cgroup controller {controller}: {problem}", hint=hint, pointer=pointer)
         self.controller = controller
 
 

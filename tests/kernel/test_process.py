@@ -127,7 +127,7 @@ def test_user_that_is_not_mapped(bundle: Bundle, name: str) -> None:
     done = bundle.run("true", {"user": user}, own_users())
     assert done.returncode == 1
     assert f"/process/user/{name}" in done.stderr
-    assert "1000 isn't mapped" in done.stderr
+    assert "is 1000 but must be mapped" in done.stderr
 
 
 @pytest.mark.skipif(os.path.exists("/sys/fs/resctrl/schemata"), reason="resctrl is mounted")

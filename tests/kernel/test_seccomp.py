@@ -349,7 +349,9 @@ def test_contradicting_rules_and_unknown_architectures_are_refused(tmp_path: Pat
         for number in (1, 2)
     ]
     profile = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}
-    with pytest.raises(InvalidSpec, match="mkdir has a rule with another action") as caught:
+    with pytest.raises(
+        InvalidSpec, match="has mkdir but must not: it has a rule with another action"
+    ) as caught:
         seccomp.program(profile, str(tmp_path))
     assert caught.value.pointer == "/linux/seccomp/syscalls/1"
     with pytest.raises(InvalidArgument, match=r"seccomp profile p\.json: mkdir has a rule"):

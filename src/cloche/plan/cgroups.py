@@ -42,7 +42,7 @@ def placement(situation: Situation) -> Placement:
         )
     if not path:
         if any(resources.values()):
-            raise InvalidSpec("/linux/cgroupsPath", "missing, and limits are asked for")
+            raise InvalidSpec("/linux/cgroupsPath", "is missing but must be there for limits")
         return Placement()
     return limits.build(features.cgroups, path, resources, page_size=features.page_size)
 
@@ -132,7 +132,9 @@ def mount_steps(situation: Situation, dest: str, attributes: int, index: int) ->
     """
     layout = situation.features.cgroups
     if layout.version == "none":
-        raise InvalidSpec(f"/mounts/{index}", "this machine has no cgroups to mount")
+        raise InvalidSpec(
+            f"/mounts/{index}", "is of cgroups but must not be: this machine has none"
+        )
     own = placement(situation)
     if layout.version == "v2":
         unified = layout.unified

@@ -52,7 +52,7 @@ def access(rules: list[DeviceRule], *, complete: bool) -> Access:
         index = min(error.index, len(rules) - 1)  # or what comes on top collides with the last
         raise InvalidSpec(
             f"{POINTER}/devices/{index}",
-            "makes an exception from a rule before it that is an exception itself",
+            "is an exception but must not be, from a rule that is an exception itself",
             hint="the kernel has one default and exceptions from it; name the devices one by one",
         ) from error
 
@@ -72,15 +72,17 @@ def _rule(rule: DeviceRule, pointer: str) -> Rule:
     """
     letters = rule.get("access", "")
     if not letters or set(letters) - set("rwm"):
-        raise InvalidSpec(f"{pointer}/access", f"{letters!r} isn't made of r, w and m")
+        raise InvalidSpec(f"{pointer}/access", f"is {letters!r} but must be of r, w and m")
     kind = rule.get("type") or "a"
     if kind not in ("a", "b", "c"):
-        raise InvalidSpec(f"{pointer}/type", f"{kind!r} is none of a, b and c")
+        raise InvalidSpec(f"{pointer}/type", f"is {kind!r} but must be a, b or c")
     numbers = []
     for name in ("major", "minor"):
         number = rule.get(name, ANY)
         if not (isinstance(number, int) and ANY <= number < 1 << 32):
-            raise InvalidSpec(f"{pointer}/{name}", f"{number!r} isn't the number of a device")
+            raise InvalidSpec(
+                f"{pointer}/{name}", f"is {number!r} but must be the number of a device"
+            )
         numbers.append(number)
     bits = sum(_ACCESS[letter] for letter in set(letters))
     return Rule(rule["allow"], kind, numbers[0], numbers[1], bits)

@@ -80,9 +80,13 @@ def _is_bound(situation: Situation) -> bool:
 def _asked(situation: Situation, device: Device, index: int) -> Step:
     kind = device["type"]
     if kind not in _TYPES:
-        raise InvalidSpec(f"/linux/devices/{index}/type", f"no type of device: {kind!r}")
+        raise InvalidSpec(
+            f"/linux/devices/{index}/type", f"is {kind!r} but must be a type of device"
+        )
     if kind != "p" and not ("major" in device and "minor" in device):
-        raise InvalidSpec(f"/linux/devices/{index}", "a device has a major and a minor number")
+        raise InvalidSpec(
+            f"/linux/devices/{index}", "is without numbers but must have a major and a minor one"
+        )
     return _node(
         situation,
         device["path"],

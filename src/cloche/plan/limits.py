@@ -245,7 +245,7 @@ def _directory(layout: Layout, hierarchy: Hierarchy, path: str) -> str:
 
     inside = posixpath.normpath(f"/{path}").lstrip("/")
     if not inside or not inside.isprintable():
-        raise InvalidSpec("/linux/cgroupsPath", f"{path!r} isn't the path of a cgroup")
+        raise InvalidSpec("/linux/cgroupsPath", f"is {path!r} but must be the path of a cgroup")
     if path.startswith("/") or not hierarchy.own:
         return f"{hierarchy.mount}/{inside}"
     place = hierarchy.own
@@ -258,7 +258,7 @@ def _directory(layout: Layout, hierarchy: Hierarchy, path: str) -> str:
 def _checked(path: str) -> str:
     path = path.strip("/")
     if any(name in ("", ".", "..") for name in path.split("/")) or not path.isprintable():
-        raise InvalidSpec("/linux/cgroupsPath", f"{path!r} isn't the path of a cgroup")
+        raise InvalidSpec("/linux/cgroupsPath", f"is {path!r} but must be the path of a cgroup")
     return path
 
 

@@ -114,12 +114,17 @@ def unified(request: Request) -> list[tuple[str, Setting]]:
         pointer = f"{POINTER}/unified/{file.replace('~', '~0').replace('/', '~1')}"
         controller, dot, rest = file.partition(".")
         if "/" in file or not (controller and dot and rest):
-            raise InvalidSpec(pointer, f"{file!r} isn't the name of a cgroup file")
+            raise InvalidSpec(pointer, f"is {file!r} but must be the name of a cgroup file")
         if controller == "cgroup" and not file.startswith("cgroup.max."):
-            raise InvalidSpec(pointer, f"{file!r} isn't a limit")
+            raise InvalidSpec(pointer, f"is {file!r} but must be a limit")
         settings += [(controller, Setting(file, line)) for line in value.strip().split("\n")]
     return settings
 
 
 def _refuse(controller: str, problem: str, setting: str) -> None:
-    raise ControllerUnavailable(controller, f"in cgroup v2 {problem}", hint=f"leave {setting} out")
+    raise ControllerUnavailable(
+        controller,
+        f"in cgroup v2 {problem}",
+        hint=f"leave {setting} out",
+        pointer=f"{POINTER}/{setting.split(' ', 1)[0].replace('.', '/')}",
+    )

@@ -75,11 +75,11 @@ def parse(mount: Mount, situation: Situation, index: int) -> Parsed:
     parsed = flags.mount_flags(mount.get("options", ()))
     pointer = f"/mounts/{index}/options"
     if "tmpcopyup" in parsed.actions and mount.get("type") != "tmpfs":
-        raise InvalidSpec(pointer, "only a tmpfs takes over what is beneath it (tmpcopyup)")
+        raise InvalidSpec(pointer, "has tmpcopyup but must not, unless it is a tmpfs")
     is_bind = bool(parsed.bind) or mount.get("type") == "bind"
     source = mount.get("source", "")
     if is_bind and not source.startswith("/"):
-        raise InvalidSpec(f"/mounts/{index}/source", f"not an absolute path: {source!r}")
+        raise InvalidSpec(f"/mounts/{index}/source", f"is {source!r} but must be an absolute path")
     if is_bind:
         for option in parsed.data:
             if option != CREATE_OPTION and option not in _DEFAULTS:
@@ -103,7 +103,8 @@ def _idmap(mount: Mount, actions: frozenset[str], is_bind: bool, index: int) -> 
     if not (uids or gids or actions & {"idmap", "ridmap"}):
         return None
     if not is_bind or "remount" in actions:
-        raise InvalidSpec(f"/mounts/{index}", "only a new bind mount can have its owners mapped")
+        problem = "has mapped owners but must be a new bind mount for that"
+        raise InvalidSpec(f"/mounts/{index}", problem)
     return IdMap("ridmap" in actions, _lines(uids), _lines(gids))
 
 
@@ -148,7 +149,9 @@ def mount_steps(mount: Mount, situation: Situation, index: int, slot: int | None
     if kind in ("cgroup", "cgroup2"):
         return cgroups.mount_steps(situation, dest, parsed.flags.set, index)
     if not kind:
-        raise InvalidSpec(f"/mounts/{index}/type", "missing, and it isn't a bind mount")
+        raise InvalidSpec(
+            f"/mounts/{index}/type", "is missing but must be there, unless it is a bind mount"
+        )
     return _new(mount, parsed, situation, index)
 
 

@@ -101,7 +101,7 @@ def net_devices(situation: Situation) -> list[Step]:
     devices = situation.spec.get("linux", {}).get("netDevices", {})
     if devices and not situation.features.may("CAP_NET_ADMIN"):
         raise Unsupported(
-            "config.json: /linux/netDevices: only root can take network devices from the host"
+            "only root can take network devices from the host", pointer="/linux/netDevices"
         )
     return [
         steps.net_device(

@@ -31,7 +31,9 @@ def is_root(situation: Situation) -> bool:
     """Whether the root itself is such an overlay."""
     kind = situation.spec.get("annotations", {}).get(ROOT_ANNOTATION, "")
     if kind not in ("", "overlay"):
-        raise InvalidSpec(f"/annotations/{ROOT_ANNOTATION}", f"unknown kind of root {kind!r}")
+        raise InvalidSpec(
+            f"/annotations/{ROOT_ANNOTATION}", f"is {kind!r} but must be a kind of root"
+        )
     return kind == "overlay"
 
 
@@ -43,7 +45,7 @@ def lower(situation: Situation) -> str:
     """
     path = situation.spec.get("root", {}).get("path", "")
     if not path.startswith("/"):
-        raise InvalidSpec("/root/path", f"not an absolute path: {path!r}")
+        raise InvalidSpec("/root/path", f"is {path!r} but must be an absolute path")
     return path
 
 

@@ -43,7 +43,9 @@ def limits(situation: Situation) -> list[Step]:
     for index, limit in enumerate(process.get("rlimits", [])):
         name = limit["type"]
         if name not in flags.RLIMITS:
-            raise InvalidSpec(f"/process/rlimits/{index}/type", f"no such limit: {name}")
+            raise InvalidSpec(
+                f"/process/rlimits/{index}/type", f"is {name} but must be a resource limit"
+            )
         plan.append(
             steps.rlimit(
                 flags.RLIMITS[name],
@@ -162,6 +164,7 @@ def _filters(situation: Situation) -> list[Step]:
         if abi < 1:
             raise Unsupported(
                 "this kernel has no Landlock, and the container asks for it",
+                pointer=f"/annotations/{LANDLOCK_ANNOTATION}",
                 hint="boot with lsm=landlock,... or a kernel with CONFIG_SECURITY_LANDLOCK",
             )
         plan.append(
@@ -206,16 +209,18 @@ def _landlock_paths(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     try:
         rules = json.loads(text)
     except ValueError as error:
-        raise InvalidSpec(pointer, f"not JSON: {error}") from error
+        raise InvalidSpec(pointer, f"is something else but must be JSON: {error}") from error
     if not isinstance(rules, dict) or rules.keys() - {"readonly", "writable"}:
-        raise InvalidSpec(pointer, 'not an object with "readonly" and "writable"')
+        raise InvalidSpec(pointer, 'is something else but must have "readonly" and "writable"')
     lists = []
     for name in ("readonly", "writable"):
         paths = rules.get(name, [])
         if not isinstance(paths, list) or not all(
             isinstance(path, str) and path.startswith("/") for path in paths
         ):
-            raise InvalidSpec(pointer, f"{name} isn't a list of absolute paths")
+            raise InvalidSpec(
+                pointer, f"is something else but must have a list of absolute paths: {name}"
+            )
         lists.append(tuple(paths))
     return lists[0], lists[1]
 
@@ -227,9 +232,9 @@ def _labels(situation: Situation) -> Iterable[Step]:
     if profile and not (profile == "unconfined" and "apparmor" not in situation.features.lsm):
         if "apparmor" not in situation.features.lsm:
             raise Unsupported(
-                f"config.json: /process/apparmorProfile: {profile} can't confine anything, as "
-                "AppArmor isn't active here",
+                f"{profile} can't confine anything, as AppArmor isn't active here",
                 hint="leave it out, or boot with apparmor in lsm=",
+                pointer="/process/apparmorProfile",
             )
         yield steps.lsm_label(
             "apparmor/exec", f"exec {profile}", why=f"the AppArmor profile {profile} confines it"
@@ -238,9 +243,9 @@ def _labels(situation: Situation) -> Iterable[Step]:
     if label:
         if "selinux" not in situation.features.lsm:
             raise Unsupported(
-                f"config.json: /process/selinuxLabel: {label} can't confine anything, as SELinux "
-                "isn't active here",
+                f"{label} can't confine anything, as SELinux isn't active here",
                 hint="leave it out, or boot with selinux in lsm=",
+                pointer="/process/selinuxLabel",
             )
         yield steps.lsm_label("exec", label, why=f"the SELinux label {label} confines it")
 
@@ -308,7 +313,8 @@ def _require_ids(situation: Situation) -> None:
         exists = situation.maps_uid(id) if name == "uid" else situation.maps_gid(id)
         if not exists:
             raise InvalidSpec(
-                f"/process/user/{name}", f"{id} isn't mapped in the container's user namespace"
+                f"/process/user/{name}",
+                f"is {id} but must be mapped in the container's user namespace",
             )
 
 
@@ -320,6 +326,7 @@ def _groups(situation: Situation) -> tuple[int, ...] | None:
     if set(groups) - {user.get("gid", 0)}:
         raise Unsupported(
             "other groups can't be had where only the caller's own id is mapped",
+            pointer="/process/user/additionalGids",
             hint="have a range of ids granted in /etc/subuid and /etc/subgid",
         )
     return None

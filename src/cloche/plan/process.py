@@ -188,5 +188,7 @@ def wants_init(situation: Situation) -> bool:
     """Whether the program is to have a tiny init as its PID 1."""
     value = situation.spec.get("annotations", {}).get(INIT_ANNOTATION, "false")
     if value not in ("true", "false"):
-        raise InvalidSpec(f"/annotations/{INIT_ANNOTATION}", f"neither true nor false: {value!r}")
+        raise InvalidSpec(
+            f"/annotations/{INIT_ANNOTATION}", f"is {value!r} but must be true or false"
+        )
     return value == "true"

@@ -77,7 +77,8 @@ def _found(situation: Situation) -> resctrl.Resctrl:
     found = situation.launch.resctrl
     if found is None or not found.mount:
         raise Unsupported(
-            f"config.json: {_POINTER}: the file system resctrl isn't mounted here",
+            "the file system resctrl isn't mounted here",
+            pointer=_POINTER,
             hint="where the processor has RDT and the kernel CONFIG_X86_CPU_RESCTRL: "
             "mount -t resctrl resctrl /sys/fs/resctrl",
         )
@@ -100,7 +101,7 @@ def _compare(wanted: IntelRdt, found: resctrl.Resctrl, name: str) -> None:
         if not _lines(wanted):
             raise InvalidSpec(
                 f"{_POINTER}/closID",
-                f"there is no group {name} in {found.mount}, and nothing to make it from",
+                f"is {name} but must be a group in {found.mount}, or have shares to make it from",
             )
         return
     for field, line in (
@@ -108,4 +109,7 @@ def _compare(wanted: IntelRdt, found: resctrl.Resctrl, name: str) -> None:
         ("memBwSchema", wanted.get("memBwSchema", "")),
     ):
         if line and resctrl.differs(found.schemata, line):
-            raise InvalidSpec(f"{_POINTER}/{field}", f"the group {name} has other shares already")
+            raise InvalidSpec(
+                f"{_POINTER}/{field}",
+                f"is there but must not be: the group {name} has other shares already",
+            )

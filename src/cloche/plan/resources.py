@@ -74,19 +74,20 @@ def check_memory(request: Request) -> Memory:
     if swap > 0 and limit <= 0:
         raise InvalidSpec(
             f"{POINTER}/memory/swap",
-            "needs a limit of memory too",
+            f"is {swap} but must not be there without a limit of memory",
             hint="swap is the sum of memory and swap, so memory has to be limited as well",
         )
     if 0 < swap < limit:
         raise InvalidSpec(
             f"{POINTER}/memory/swap",
-            f"{swap} is less than the limit of memory, {limit}",
+            f"is {swap} but must be no less than the limit of memory, {limit}",
             hint="swap is the sum of memory and swap; the same value for both means no swap",
         )
     if swap > 0 and not request.layout.swap:
         raise ControllerUnavailable(
             "memory",
             "swap isn't accounted (the limit's file isn't there)",
+            pointer=f"{POINTER}/memory/swap",
             hint="boot with swapaccount=1, or leave the limit of swap out",
         )
     if sizes["kernel"] > 0 and not 0 < limit <= sizes["kernel"]:
@@ -94,11 +95,13 @@ def check_memory(request: Request) -> Memory:
         # holds nevertheless.
         raise Unsupported(
             "a limit of kernel memory alone can't be had",
+            pointer=f"{POINTER}/memory/kernel",
             hint="leave memory.kernel out: memory.limit counts kernel memory too",
         )
     if wanted.get("useHierarchy") is False:
         raise Unsupported(
             "memory is always accounted hierarchically (since Linux 5.11)",
+            pointer=f"{POINTER}/memory/useHierarchy",
             hint="leave memory.useHierarchy out",
         )
     return wanted
@@ -117,7 +120,7 @@ def huge_pages(request: Request, suffix: str) -> list[Setting]:
         if unit not in _UNITS or not _is_number(digits) or int(digits) == 0:
             raise InvalidSpec(
                 f"{POINTER}/hugepageLimits/{index}/pageSize",
-                f"{name!r} isn't a size like 64KB, 2MB or 1GB",
+                f"is {name!r} but must be a size like 64KB, 2MB or 1GB",
             )
         size = int(digits) << _UNITS[unit]
         for kind in ("rsvd.", ""):
@@ -145,7 +148,9 @@ def check_cpu(request: Request) -> Cpu:
     if quota not in (0, -1):
         within(quota, 1000, UNLIMITED, f"{pointer}/quota")
     if burst and quota <= 0:
-        raise InvalidSpec(f"{pointer}/burst", "needs a quota to save from")
+        raise InvalidSpec(
+            f"{pointer}/burst", f"is {burst} but must not be there without a quota to save from"
+        )
     if burst:
         within(burst, 0, quota, f"{pointer}/burst")
     within(wanted.get("idle", 0), 0, 1, f"{pointer}/idle")
@@ -213,7 +218,7 @@ def cpus_and_mems(request: Request) -> dict[str, str]:
         if missing:
             raise InvalidSpec(
                 pointer,
-                f"{what} {number_list(missing)} can't be had, only {there}",
+                f"has {what} {number_list(missing)} but must be of {there}",
                 hint="the choice is limited by the machine and by the caller's own cgroup",
             )
         chosen[name] = number_list(members)
@@ -230,9 +235,13 @@ def numbers(text: str, pointer: str) -> set[int]:
         first, dash, last = (piece.strip() for piece in part.partition("-"))
         last = last if dash else first
         if not (_is_number(first) and _is_number(last)):
-            raise InvalidSpec(pointer, f"{text!r} isn't a list of numbers and ranges like 0-2,7")
+            raise InvalidSpec(
+                pointer, f"is {text!r} but must be a list of numbers and ranges like 0-2,7"
+            )
         if not int(first) <= int(last) < _MOST_NUMBERS:
-            raise InvalidSpec(pointer, f"{part!r} isn't a range from a lower to a higher number")
+            raise InvalidSpec(
+                pointer, f"has {part!r} but must have ranges from a lower to a higher number"
+            )
         members.update(range(int(first), int(last) + 1))
     return members
 
@@ -264,6 +273,7 @@ def check_weights(request: Request) -> BlockIo:
     if wanted.get("leafWeight") or any(device.get("leafWeight") for device in devices):
         raise Unsupported(
             "a leafWeight can't be had: the I/O scheduler CFQ is gone since Linux 5.0",
+            pointer=f"{POINTER}/blockIO",
             hint="use weight",
         )
     weight = wanted.get("weight", 0)
@@ -278,6 +288,7 @@ def check_weights(request: Request) -> BlockIo:
         raise ControllerUnavailable(
             "io",
             "there are no weights (neither the scheduler BFQ nor iocost is in the kernel)",
+            pointer=f"{POINTER}/blockIO",
             hint="load the module bfq, or use rate limits (throttle...) instead",
         )
     return wanted

@@ -109,7 +109,7 @@ def _sysctls(situation: Situation) -> list[Step]:
     for name, value in sorted(linux.get("sysctl", {}).items()):
         problem = sysctl.problem(name, own)
         if problem:
-            raise InvalidSpec(f"/linux/sysctl/{name}", problem)
+            raise InvalidSpec(f"/linux/sysctl/{name}", f"is there but must not be: it {problem}")
         why = "a kernel parameter of the container's namespaces"
         plan.append(steps.sysctl(sysctl.path(name), value, why=why))
     return plan

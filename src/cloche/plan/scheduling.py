@@ -37,7 +37,7 @@ def scheduling(situation: Situation) -> list[Step]:
 
 def _scheduler(wanted: Scheduler, stage: int) -> Step:
     if wanted["policy"] == "SCHED_ISO":
-        raise Unsupported("config.json: /process/scheduler/policy: no Linux has SCHED_ISO")
+        raise Unsupported("no Linux has SCHED_ISO", pointer="/process/scheduler/policy")
     return steps.scheduler(
         numbers.POLICIES[wanted["policy"]],
         sum(numbers.POLICY_FLAGS[name] for name in set(wanted.get("flags", []))),

@@ -130,14 +130,14 @@ def situation(spec: Spec, features: Features, launch: Launch) -> Situation:
         if path and kind == flags.CLONE_NEWNS:
             raise InvalidSpec(
                 f"/linux/namespaces/{index}/path",
-                "the root is built in a mount namespace of its own, never in another's",
+                f"is {path!r} but must not be there: the root is built in a new mount namespace",
             )
     if linux.get("mountLabel") and "selinux" not in features.lsm:
-        raise Unsupported("config.json: /linux/mountLabel: SELinux isn't active here")
+        raise Unsupported("SELinux isn't active here", pointer="/linux/mountLabel")
     if not new & flags.CLONE_NEWNS:
         raise InvalidSpec(
             "/linux/namespaces",
-            "a mount namespace is needed to build a root in",
+            "is without a mount namespace but must have one to build a root in",
             hint='add {"type": "mount"}: a chroot in the host\'s mounts would be no wall',
         )
     return Situation(

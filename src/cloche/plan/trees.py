@@ -75,6 +75,7 @@ def _tree(situation: Situation, mount: Mount, parsed: Parsed, index: int, slot: 
     if connected and not situation.host_is_privileged:
         raise Unsupported(
             f"mount {mount['destination']}: only root can share mounts with the host",
+            pointer=f"/mounts/{index}/options",
             hint="leave out the propagation option; private is the default",
         )
     if not connected and not (situation.in_user_namespace and situation.host_is_privileged):
@@ -90,11 +91,14 @@ def _tree(situation: Situation, mount: Mount, parsed: Parsed, index: int, slot: 
 def _mapped(situation: Situation, mount: Mount, parsed: Parsed, index: int, slot: int) -> Step:
     assert parsed.idmap is not None
     if not situation.host_is_privileged:
-        raise Unsupported(f"mount {mount['destination']}: only root can map a mount's owners")
+        raise Unsupported(
+            f"mount {mount['destination']}: only root can map a mount's owners",
+            pointer=f"/mounts/{index}",
+        )
     if not parsed.idmap.uids and not situation.in_user_namespace:
         raise InvalidSpec(
             f"/mounts/{index}/options",
-            "asks for mapped owners, and there are neither mappings nor a user namespace",
+            "has mapped owners but must not, without mappings or a user namespace",
         )
     return steps.idmap_tree(
         slot,

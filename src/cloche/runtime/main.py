@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 
-from cloche.errors import ClocheError, InvalidArgument
+from cloche.errors import ClocheError, InvalidArgument, Unsupported
 from cloche.record import Record
 from cloche.runtime import arguments, output
 from cloche.runtime.arguments import Option
@@ -105,7 +105,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return code
     except ClocheError as error:
         _trace()
-        log.failure(error.message, error.hint)
+        pointer = error.pointer if isinstance(error, Unsupported) else ""
+        place = f"config.json: {pointer}: " if pointer else ""
+        log.failure(place + error.message, error.hint)
     except BrokenPipeError:
         output.drop(sys.stdout)
     except OSError as error:

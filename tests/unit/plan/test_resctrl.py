@@ -101,7 +101,7 @@ def test_what_is_not_there(spec: Any, features: Features, launch: Launch) -> Non
     for found in (None, Resctrl()):
         with pytest.raises(Unsupported, match="resctrl isn't mounted"):
             compile(spec, features, launch._replace(resctrl=found))
-    with pytest.raises(InvalidSpec, match="no group gold"):
+    with pytest.raises(InvalidSpec, match="is gold but must be a group"):
         compile(spec, features, launch._replace(resctrl=Resctrl(MOUNT)))
 
 

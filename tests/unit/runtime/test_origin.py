@@ -64,7 +64,11 @@ def plan() -> Plan:
     files = (("state.json", b"{}"), ("config.json", json.dumps(SPEC).encode()))
     launch = Launch("abc", "/run/test/abc", files=files, lifecycle=Lifecycle(gate=True))
     machine = host.detect()._replace(
-        uid=0, capabilities=FULL, in_user_namespace=False, cgroups=V2, page_size=4096
+        uid=0,
+        capabilities=FULL,
+        in_user_namespace=False,
+        cgroups=V2._replace(device_programs=True),
+        page_size=4096,
     )
     return compile(validate(SPEC), machine, launch)
 

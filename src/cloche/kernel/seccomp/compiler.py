@@ -139,10 +139,12 @@ class _Filter:
         """Let the rules hold for an architecture such as ``SCMP_ARCH_X86``; return its token."""
         token = _token(self.library, name)
         if not token:
-            raise InvalidSpec(pointer, f"libseccomp knows no architecture {name}")
+            raise InvalidSpec(
+                pointer, f"is {name} but must be an architecture that libseccomp knows"
+            )
         result = self.library.seccomp_arch_add(self.context, token)
         if result not in (0, -errno.EEXIST):
-            raise InvalidSpec(pointer, f"{name} can't be combined with this machine's own")
+            raise InvalidSpec(pointer, f"is {name} but must be one to combine with this machine's")
         return token
 
     def add_rule(self, rule: Mapping[str, Any], pointer: str) -> None:
@@ -207,13 +209,15 @@ def _conjunctions(arguments: Sequence[Mapping[str, Any]]) -> Iterator[ctypes.Arr
 
 def _rule_error(number: int, name: str, action: str, pointer: str) -> ClocheError:
     if number == errno.EEXIST:
-        return InvalidSpec(pointer, f"{name} has a rule with another action already")
+        return InvalidSpec(pointer, f"has {name} but must not: it has a rule with another action")
     if number == errno.EOPNOTSUPP:
         return Unsupported(
             f"seccomp action {action} isn't known to this kernel",
             hint=_WHICH_ACTIONS,
         )
-    return InvalidSpec(pointer, f"libseccomp refuses the rule for {name} ({os.strerror(number)})")
+    return InvalidSpec(
+        pointer, f"has {name} but must be what libseccomp takes ({os.strerror(number)})"
+    )
 
 
 _CONTEXT = ctypes.c_void_p

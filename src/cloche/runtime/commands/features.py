@@ -220,7 +220,7 @@ def _machine(version: str) -> Any:
         gid=0,
         capabilities=capabilities.full(capabilities.LAST),
         in_user_namespace=False,
-        cgroups=Layout(version, (hierarchy,)),
+        cgroups=Layout(version, (hierarchy,), device_programs=True),
         lsm=("apparmor", "selinux"),
         landlock_abi=9,
     )
