@@ -117,7 +117,7 @@ def _mount(case: _Case) -> Origin | None:
         return Origin(f"{pointer}/source", "a file or directory of the host")
     if kind == "mount" and call.startswith("fs"):
         return _file_system(case, pointer)
-    if call == "mount_setattr" or kind == "reconfigure":
+    if call == "mount_setattr":
         return Origin(f"{pointer}/options", "options that the mount can have")
     return Origin(f"{pointer}/destination", "a place where it can be mounted")
 
@@ -219,11 +219,6 @@ def _mapping(case: _Case) -> Origin:
 def _mapping_program(case: _Case) -> Origin:
     group = os.path.basename(case.arguments.words("argv")[0]) == "newgidmap"
     return Origin(f"/linux/{'gid' if group else 'uid'}Mappings", "ranges that the caller may map")
-
-
-def _net_device(case: _Case) -> Origin | None:
-    pointer = child("/linux/netDevices", case.arguments.text("name"))
-    return Origin(pointer, "a device of the host that can be moved, and a name that is free")
 
 
 # --- cgroups -----------------------------------------------------------------------------------
@@ -347,7 +342,6 @@ _RULES: dict[str, Callable[[_Case], Origin | None]] = {
     "mount": _mount,
     "bind": _mount,
     "mount_attributes": _mount,
-    "reconfigure": _mount,
     "open_tree": _tree,
     "idmap_tree": _tree,
     "reconfigure": _reconfigure,
@@ -365,8 +359,6 @@ _RULES: dict[str, Callable[[_Case], Origin | None]] = {
     "unshare": _field("/linux/namespaces", "namespaces that this machine lets you make"),
     "id_map": _mapping,
     "id_map_program": _mapping_program,
-    "time_namespace": _field("/linux/timeOffsets", "offsets that the kernel takes"),
-    "net_device": _net_device,
     "cgroup_set": _limit,
     "cgroup_parent": _group,
     "cgroup_create": _group,
