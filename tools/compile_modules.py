@@ -1,4 +1,4 @@
-"""compile_modules.py PACKAGE OUTPUT: write the file that the commands import from; the build runs it."""
+"""Write the file that the commands import from; the build runs it: PACKAGE OUTPUT."""
 
 import sys
 from pathlib import Path

@@ -19,7 +19,7 @@ import marshal
 import os
 import sys
 from _frozen_importlib import ModuleSpec  # `importlib.machinery` imports warnings
-from _frozen_importlib_external import (  # type: ignore[import-not-found]
+from _frozen_importlib_external import (
     MAGIC_NUMBER,
     SourceFileLoader,
 )
@@ -34,7 +34,7 @@ _MAGIC = MAGIC_NUMBER.ljust(16, b"\0")
 _HEAD = 24
 
 
-class Modules(SourceFileLoader):  # type: ignore[misc]
+class Modules(SourceFileLoader):
     """Finder and loader of one such file."""
 
     def __init__(
@@ -47,7 +47,7 @@ class Modules(SourceFileLoader):  # type: ignore[misc]
         self._index = index
 
     def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: object = None
+        self, name: str, _path: Sequence[str] | None = None, _target: object = None
     ) -> ModuleSpec | None:
         """Return the spec of a module of the file; None for any other."""
         found = self._index.get(name)
@@ -69,7 +69,9 @@ class Modules(SourceFileLoader):  # type: ignore[misc]
     def get_code(self, name: str) -> CodeType:
         """Return a module's code."""
         _, offset, size = self._index[name]
-        code: CodeType = marshal.loads(os.pread(self._fd, size, self._start + offset))
+        code: CodeType = marshal.loads(  # noqa: S302  as .pyc files are
+            os.pread(self._fd, size, self._start + offset)
+        )
         return code
 
 
@@ -96,7 +98,7 @@ def use(directory: str = os.path.dirname(__file__)) -> bool:
         os.close(fd)
         return False
     size = int.from_bytes(head[16:], "little")
-    index = marshal.loads(os.pread(fd, size, _HEAD))
+    index = marshal.loads(os.pread(fd, size, _HEAD))  # noqa: S302
     sys.meta_path.insert(0, Modules(directory, fd, _HEAD + size, index))
     return True
 

@@ -220,8 +220,8 @@ def _labels(situation: Situation) -> Iterable[Step]:
         if "apparmor" not in situation.features.lsm:
             raise Unsupported(
                 f"{profile} can't confine anything, as AppArmor isn't active here",
-                pointer="/process/apparmorProfile",
                 hint="leave it out, or boot with apparmor in lsm=",
+                pointer="/process/apparmorProfile",
             )
         yield steps.lsm_label(
             "apparmor/exec", f"exec {profile}", why=f"the AppArmor profile {profile} confines it"
@@ -231,8 +231,8 @@ def _labels(situation: Situation) -> Iterable[Step]:
         if "selinux" not in situation.features.lsm:
             raise Unsupported(
                 f"{label} can't confine anything, as SELinux isn't active here",
-                pointer="/process/selinuxLabel",
                 hint="leave it out, or boot with selinux in lsm=",
+                pointer="/process/selinuxLabel",
             )
         yield steps.lsm_label("exec", label, why=f"the SELinux label {label} confines it")
 

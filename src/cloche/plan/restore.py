@@ -122,7 +122,7 @@ def compile_restore(spec: Spec, features: Features, launch: Launch, restore: Res
     """
     facts = situation(spec, features, launch)
     if facts.joins(flags.CLONE_NEWCGROUP):
-        raise Unsupported("config.json: /linux/namespaces: criu can't join a cgroup namespace")
+        raise Unsupported("criu can't join a cgroup namespace", pointer="/linux/namespaces")
     group = cgroups.placement(facts)
     shared = external_namespaces(spec)
     plan = directory(facts)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 DESCRIPTORS = "descriptors.json"
 DUMP_LOG = "dump.log"
 RESTORE_LOG = "restore.log"
-_CONFIG_ANNOTATION = "org.criu.config"
+CONFIG_ANNOTATION = "org.criu.config"
 """Of a container: the file with options for criu that win over all others; empty for none."""
 _CONFIG_FILE = "/etc/criu/runc.conf"
 """The file without the annotation: where the engines' manuals tell to put such options."""
@@ -82,7 +82,7 @@ def common_options(values: Values, spec: Spec, log: str) -> criu.Options:
             raise InvalidArgument(f"--empty-ns: namespace {name!r} is not supported")
     options.add("empty_ns", flags.CLONE_NEWNET)
     options.add("orphan_pts_master", 1)
-    config = spec.get("annotations", {}).get(_CONFIG_ANNOTATION, _CONFIG_FILE)
+    config = spec.get("annotations", {}).get(CONFIG_ANNOTATION, _CONFIG_FILE)
     if config:
         options.add("config_file", config)
     return options

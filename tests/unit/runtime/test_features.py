@@ -38,7 +38,14 @@ FORM: dict[str, Any] = {
         "mountExtensions": {"idmap": {"enabled": bool}},
         "netDevices": {"enabled": bool},
     },
-    "annotations": {"cloche.version": str, "io.github.seccomp.libseccomp.version": str},
+    "annotations": dict.fromkeys(
+        (
+            "cloche.version",
+            "io.github.seccomp.libseccomp.version",
+            "org.opencontainers.runc.checkpoint.enabled",
+        ),
+        str,
+    ),
     "potentiallyUnsafeConfigAnnotations": [str],
 }
 
@@ -97,8 +104,7 @@ def test_what_every_engine_counts_on(features: dict[str, Any]) -> None:
     assert linux["mountExtensions"]["idmap"]["enabled"]
     assert linux["memoryPolicy"]["modes"]
     assert linux["memoryPolicy"]["flags"]
-    assert features["linux"]["cgroup"]["v1"]
-    assert features["linux"]["cgroup"]["v2"]
+    assert all(linux["cgroup"].values())
     assert {"x86_64", "aarch64"} <= {
         name.removeprefix("SCMP_ARCH_").lower() for name in features["linux"]["seccomp"]["archs"]
     }

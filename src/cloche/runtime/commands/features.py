@@ -34,6 +34,7 @@ def run_features(_settings: Settings, _values: Values) -> int:
 def document() -> dict[str, Any]:
     """Return the features structure."""
     from cloche.oci import fields
+    from cloche.runtime.checkpoint import CONFIG_ANNOTATION
     from cloche.runtime.main import SPEC_VERSION
 
     return {
@@ -44,7 +45,7 @@ def document() -> dict[str, Any]:
         "linux": _linux(),
         "annotations": _annotations(),
         # Of the annotations that begin so some choose the kind of root, or the first process.
-        "potentiallyUnsafeConfigAnnotations": ["cloche."],
+        "potentiallyUnsafeConfigAnnotations": ["cloche.", CONFIG_ANNOTATION],
     }
 
 
@@ -103,10 +104,16 @@ def _cgroup() -> dict[str, bool]:
     return {
         "v1": _plans(memory, cgroups="v1"),
         "v2": _plans(memory, cgroups="v2"),
-        "systemd": False,
-        "systemdUser": False,
+        "systemd": _has_scopes(rootless=False),
+        "systemdUser": _has_scopes(rootless=True),
         "rdma": _plans(rdma, cgroups="v1") and _plans(rdma, cgroups="v2"),
     }
+
+
+def _has_scopes(*, rootless: bool) -> bool:
+    from cloche.runtime.systemd import properties
+
+    return properties.unit("", "features", rootless=rootless)[1].endswith(".scope")
 
 
 def _seccomp() -> dict[str, Any]:
@@ -165,8 +172,13 @@ def _annotations() -> dict[str, str]:
     from cloche import __version__
     from cloche.errors import MissingDependency
     from cloche.kernel.seccomp import compiler
+    from cloche.runtime.main import COMMANDS
 
-    found = {"cloche.version": __version__}
+    found = {
+        "cloche.version": __version__,
+        # What runc calls it, engines ask every runtime for.
+        "org.opencontainers.runc.checkpoint.enabled": str("checkpoint" in COMMANDS).lower(),
+    }
     try:
         version = ".".join(str(number) for number in compiler.version())
     except MissingDependency:

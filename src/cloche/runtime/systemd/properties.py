@@ -86,10 +86,10 @@ def unit(path: str, id: str, *, rootless: bool) -> tuple[str, str]:
     parts = path.split(":") if path else ["", "cloche", id]
     if len(parts) != 3 or not parts[2] or "/" in path:
         raise InvalidSpec(
-            "/linux/cgroupsPath", f"is {path!r} but with systemd must be slice:prefix:name"
+            "/linux/cgroupsPath", f"is {path!r} but must be slice:prefix:name with systemd"
         )
     parent, prefix, name = parts
     if name.endswith(".slice"):
-        raise InvalidSpec("/linux/cgroupsPath", f"{name} is a slice, which holds no process")
+        raise InvalidSpec("/linux/cgroupsPath", f"is {path!r} but must not name a slice")
     scope = f"{prefix}-{name}.scope" if prefix else f"{name}.scope"
     return parent or ("user.slice" if rootless else "system.slice"), scope
