@@ -8,6 +8,7 @@ version at a time: a hybrid machine has all three drivers.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -392,3 +393,18 @@ def _uses_cpu(pid: int, before: int, seconds: float) -> bool:
             return True
         pause.wait(0.02)
     return False
+
+
+@pytest.mark.parametrize("kind", ["v1", "v2", "hybrid"])
+def test_a_group_that_goes_meanwhile(kind: str, tmp_path: Path) -> None:
+    """Its launcher may remove it at any moment; then nothing is frozen, or has to be killed."""
+    made_up = cgroups.machine(kind, tmp_path)
+    placement = limits.build_complete(made_up, "/pod/a", {}, id="a", page_size=4096, devices=False)
+    cgroups.make(placement)
+    group = Group(made_up, "a", placement.groups)
+    for directory in placement.groups:
+        shutil.rmtree(directory)
+    assert not group.is_frozen()
+    group.thaw()
+    group.kill()
+    group.remove()

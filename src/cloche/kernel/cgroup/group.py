@@ -86,27 +86,33 @@ class Group:
 
         Raises ControllerUnavailable where groups can't be frozen.
         """
-        if self._unified:
-            v2.thaw(self._unified)
-        else:
-            v1.thaw(self._freezer())
+        with _UnlessGone():
+            if self._unified:
+                v2.thaw(self._unified)
+            else:
+                v1.thaw(self._freezer())
 
     def is_frozen(self) -> bool:
         """Whether the processes have been told to stand still."""
-        if self._unified:
-            return read(f"{self._unified}/cgroup.freeze") == "1"
-        freezer = self.place("freezer")
-        return bool(freezer) and read(f"{freezer}/freezer.state") != "THAWED"
+        with _UnlessGone():
+            if self._unified:
+                return read(f"{self._unified}/cgroup.freeze") == "1"
+            freezer = self.place("freezer")
+            return bool(freezer) and read(f"{freezer}/freezer.state") != "THAWED"
+        return False
 
     def kill(self, timeout: float = PATIENCE) -> None:
         """Kill all processes, frozen or not, and wait up to ``timeout`` seconds for their end.
 
         Raises Unavailable when they don't end.
         """
-        if self._unified:
-            with _UnlessGone():
+        with _UnlessGone():
+            if self._unified:
                 v2.kill(self._unified, timeout)
-            return
+            else:
+                self._kill_on_v1(timeout)
+
+    def _kill_on_v1(self, timeout: float) -> None:
         if self.place("freezer"):
             self.thaw()  # a frozen task of v1 doesn't take note of the signal
         pids = self.place("pids")
@@ -220,7 +226,10 @@ class Group:
 
 
 class _UnlessGone:
-    """Takes the end of a group for success: systemd removes a scope with its last process."""
+    """Takes the end of a group for success.
+
+    Whoever made it may remove it as soon as its last process is gone: its launcher, or systemd.
+    """
 
     def __enter__(self) -> None:
         pass
