@@ -438,7 +438,7 @@ class TestRestore:
         """Under another id it is in other cgroups."""
         bundle.run()
         bundle.wait_for_count()
-        bundle.checkpoint("--leave-running")
+        bundle.checkpoint()
         first, bundle.id = bundle.id, runtime.id("b")
         bundle.restore("--detach")
         found = _cgroups(bundle.note())

@@ -196,7 +196,8 @@ def _add_container(
     options.add("pid", pid)
     checkpoint.add_dumped_namespaces(options, spec, pid)
     group = container.group()
-    freezer = (group.place("freezer") or group.unified) if group else ""
+    # That which pausing uses: criu then finds what is paused already.
+    freezer = (group.unified or group.place("freezer")) if group else ""
     if freezer:
         options.add("freeze_cgroup", freezer)
     if not pre_dump:
