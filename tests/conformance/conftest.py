@@ -47,7 +47,7 @@ def private(runtime: str, place: Path) -> Path:
     return program
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def nothing_left(place: Path, group: Group) -> Iterator[None]:
     """Prove that nothing of a test's containers is left, in the runtime's state and cgroups."""
     yield

@@ -18,6 +18,7 @@ from tests.terminals import Terminal
 
 pytestmark = [
     pytest.mark.needs("root", "containerd", "ctr", "curl", "overlay", "busybox"),
+    pytest.mark.usefixtures("nothing_left"),
     pytest.mark.orphans,  # the shims, which containerd leaves to init
 ]
 

@@ -16,6 +16,7 @@ from tests.terminals import Terminal
 
 pytestmark = [
     pytest.mark.needs("root", "dockerd", "docker", "containerd", "overlay", "busybox"),
+    pytest.mark.usefixtures("nothing_left"),
     pytest.mark.orphans,  # the shims, which containerd leaves to init
 ]
 

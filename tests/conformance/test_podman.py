@@ -14,6 +14,7 @@ from tests.terminals import Terminal
 
 pytestmark = [
     pytest.mark.needs("root", "podman", "conmon", "busybox"),
+    pytest.mark.usefixtures("nothing_left"),
     pytest.mark.orphans,  # conmon, which podman leaves to init
 ]
 
