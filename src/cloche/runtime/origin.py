@@ -342,6 +342,7 @@ _RULES: dict[str, Callable[[_Case], Origin | None]] = {
     "mount": _mount,
     "bind": _mount,
     "mount_attributes": _mount,
+    "reconfigure": _mount,
     "open_tree": _tree,
     "idmap_tree": _tree,
     "reconfigure": _reconfigure,
