@@ -117,7 +117,7 @@ def _mount(case: _Case) -> Origin | None:
         return Origin(f"{pointer}/source", "a file or directory of the host")
     if kind == "mount" and call.startswith("fs"):
         return _file_system(case, pointer)
-    if call == "mount_setattr" or kind == "reconfigure":
+    if call == "mount_setattr":
         return Origin(f"{pointer}/options", "options that the mount can have")
     return Origin(f"{pointer}/destination", "a place where it can be mounted")
 

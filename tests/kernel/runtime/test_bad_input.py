@@ -373,6 +373,30 @@ class TestState:
         root.rmdir()
 
 
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ('{"args": ["true"]}', "/cwd: is missing but required"),
+        ('{"args": ["true"], "cwd": "x"}', '/cwd: is "x" but must be an absolute path'),
+        ('{"args": [], "cwd": "/"}', "/args: is [] but must name a program"),
+        ('{"cwd": "/", "cwd": "/"}', "/cwd: is there twice but must be there only once"),
+        ("[", "/: is something else but must be JSON"),
+    ],
+)
+def test_bad_process_to_add(runtime: Runtime, bundle: Path, data: str, words: str) -> None:
+    """A process that is added to a container is refused likewise, by places in its own file."""
+    write_spec(bundle, spec("sleep", "1000"))
+    runtime("create", "--bundle", str(bundle), runtime.id(), check=True)
+    runtime.note(runtime.state(runtime.id())["pid"])
+    runtime("start", runtime.id(), check=True)
+    file = bundle / "process.json"
+    file.write_text(data)
+    done = runtime("exec", "--process", str(file), runtime.id())
+    assert done.code == 255
+    assert done.stderr.startswith(f"cloche: {file}: {words}")
+    assert done.stderr.count("\n") == 1
+
+
 def test_message_cannot_pass_for_another(runtime: Runtime, bundle: Path) -> None:
     """Line feeds and control characters of a name are shown as such."""
     name = "/nope\ncloche: all is well\x1b[2J"

@@ -106,10 +106,16 @@ def _process(spec: Spec, values: Values) -> Process:
 
 
 def _load(path: str) -> Process:
+    from cloche.errors import InvalidSpec
     from cloche.oci import validate
 
     with open(path, "rb") as file:
-        return validate.parse_process(file.read())
+        data = file.read()
+    try:
+        return validate.parse_process(data)
+    except InvalidSpec as error:
+        place = error.pointer.removeprefix("/process") or "/"
+        raise InvalidArgument(f"{path}: {place}: {error.problem}") from error
 
 
 def _add_capabilities(process: Process, names: list[str]) -> None:
