@@ -32,7 +32,7 @@ def _program(programs: Path, name: str, script: str) -> Path:
     [
         ("TAP version 13\nok 1 - a\nok 2 - b\n1..2", (2, 0, [])),
         ("1..1\nok 1 # SKIP not here", (0, 1, [])),
-        ("ok 1\n  ---\n  {\n  }\n  ...\nnot ok 2 - b\n# why\n1..2", (1, 0, ["not ok 2 - b\n# why"])),
+        ("ok 1\n  ---\n  {\n  }\n  ...\nnot ok 2\n# why\n1..2", (1, 0, ["not ok 2\n# why"])),
         ("not ok 1 - a\n# x\nok 2 - b\n# y", (1, 0, ["not ok 1 - a\n# x"])),
         ('TAP version 13\n  ---\n  {\n    "error": 1\n  }\n  ...\n1..0', (0, 0, ['"error": 1'])),
         ("TAP version 13\n1..0", (0, 0, [])),
