@@ -47,7 +47,7 @@ def explain(plan: Plan, failure: Failure) -> str:
     if not spec:
         return ""
     step = plan.steps[failure.step]
-    rule = _RULES.get(step.operation.name)
+    rule = _killed if failure.call == "child died" else _RULES.get(step.operation.name)
     found = rule(_Case(spec, plan, failure, Arguments(step))) if rule else None
     if found is None:
         return ""
@@ -279,12 +279,12 @@ def _group(case: _Case) -> Origin | None:
     return Origin("/linux/cgroupsPath", "a cgroup that can be made")
 
 
-def _join_group(case: _Case) -> Origin | None:
-    """A child that dies as soon as it is counted was killed for want of memory."""
+def _killed(case: _Case) -> Origin | None:
+    """Tell why a child was killed, at whatever step: for want of memory, where that is limited."""
     pointer = "/linux/resources/memory/limit"
-    if case.failure.errno != errno.EPIPE or _value(case.spec, pointer) is None:
+    if case.failure.path != "signal 9" or _value(case.spec, pointer) is None:
         return None
-    return Origin(pointer, "enough for the launcher's own process, which was killed")
+    return Origin(pointer, "enough for the launcher's own process")
 
 
 # --- privileges and the process ----------------------------------------------------------------
@@ -362,7 +362,6 @@ _RULES: dict[str, Callable[[_Case], Origin | None]] = {
     "cgroup_set": _limit,
     "cgroup_parent": _group,
     "cgroup_create": _group,
-    "cgroup_join": _join_group,
     "identity": _user,
     "rlimit": _rlimit,
     "oom_score_adj": _field("/process/oomScoreAdj", "a value that the caller may set"),

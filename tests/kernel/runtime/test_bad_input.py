@@ -107,6 +107,12 @@ CASES: list[tuple[str, Any, str, str]] = [
         "/linux/resources/cpu/burst",
         "is 6000 but must be no more than the quota, 5000",
     ),
+    (
+        "/linux/resources",
+        {"memory": {"limit": 1}},
+        "/linux/resources/memory/limit",
+        "is 1 but must be enough for the launcher's own process",
+    ),
     # mappings with holes, or upon one another
     ("/linux", {**USERS, "uidMappings": MAP * 2}, "/linux/uidMappings/1/containerID", "entry 0"),
     # what only the kernel knows: files

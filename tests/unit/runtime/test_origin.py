@@ -139,6 +139,14 @@ def test_place_of_a_limit(plan: Plan, file: str, pointer: str) -> None:
     assert origin.explain(plan, found).startswith(f"config.json: /linux/resources/{pointer}: ")
 
 
+@pytest.mark.parametrize("name", ["mount", "chdir", "exec"])
+def test_child_that_was_killed(plan: Plan, name: str) -> None:
+    """Whatever step it dies at, that one isn't to blame: the limit of memory is."""
+    found = _failure(plan, name, 0, "child died", errno.EPIPE, "signal 9")
+    assert origin.explain(plan, found).startswith("config.json: /linux/resources/memory/limit: is ")
+    assert origin.explain(plan, found._replace(path="signal 11")) == ""
+
+
 def test_every_rule_leads_somewhere(plan: Plan) -> None:
     """Whatever fails, and however, the place exists in the spec, or none is named."""
     calls = ("open", "write", "fsopen", "fsconfig", "mount_setattr", "setgroups", "setresgid")
