@@ -33,9 +33,7 @@ def bundle(cloche: Cloche, workspace: Path) -> Bundle:
         ({"netDevices": {"none": {}}}, "/linux/netDevices/none"),
         ({"netDevices": {"lo": {"name": "x"}}}, "/linux/netDevices/lo"),
         ({**WITH_TIME, "timeOffsets": {"boottime": {"secs": -(2**40)}}}, "/linux/timeOffsets"),
-        ({"mountLabel": "label"}, "/linux/mountLabel"),
         ({"timeOffsets": {"boottime": {"secs": 1}}}, "/linux/timeOffsets"),
-        ({"personality": {"domain": "LINUX", "flags": ["X"]}}, "/linux/personality/flags"),
     ],
 )
 def test_places_in_linux(bundle: Bundle, linux: dict[str, Any], pointer: str) -> None:

@@ -89,12 +89,16 @@ def reduce(rules: Iterable[Rule], *, allowed: bool) -> Access:
 
 
 def _add(bits: dict[tuple[str, int, int], int], new: tuple[str, int, int], access: int) -> None:
-    """Add an exception, so that each device that it shares with another has one with both."""
+    """Add an exception, so that each device that it shares with another has one with both.
+
+    That is for opening to read and write; making a node is never asked for with anything else.
+    """
     bits[new] = bits.get(new, 0) | access
     for key, other in list(bits.items()):
         both = _common(key, new)
-        if both is not None:
-            bits[both] = bits.get(both, 0) | other | access
+        opening = (other | access) & (READ | WRITE)
+        if both is not None and opening:
+            bits[both] = bits.get(both, 0) | opening
 
 
 def _take_back(

@@ -90,7 +90,7 @@ def compile(spec: Spec, features: Features, launch: Launch) -> Plan:
     plan += privileges.filters_at_the_end(facts)
     plan.append(process.become(facts))
     plan += process.watch(facts)
-    return Plan(tuple(plan), privileges.warnings(facts))
+    return Plan(tuple(plan), (*privileges.warnings(facts), *mounts.warnings(facts)))
 
 
 def directory(facts: Situation) -> list[Step]:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 def before_entering(situation: Situation) -> list[Step]:
     """Return the hooks that run while the container is built and the host's root still seen."""
     return [
-        *_hooks(situation, "prestart", "creating", HOST),
+        # By its deprecated definition it ran when the container was created, and is told so.
+        *_hooks(situation, "prestart", "created", HOST),
         *_hooks(situation, "createRuntime", "creating", HOST),
         *_hooks(situation, "createContainer", "creating", CHILD),
     ]

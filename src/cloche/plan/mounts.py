@@ -38,6 +38,8 @@ _WHY = {
 }
 _DEFAULTS = frozenset({"async", "nomand", "nolazytime"})
 """What a superblock is when nobody asks for anything."""
+_OF_FILE_SYSTEMS = ("mode=", "size=", "uid=", "gid=", "nr_inodes=", "nr_blocks=")
+"""Options of a tmpfs, say, that a bind mount of one is often given too."""
 CREATE_OPTION = "x-cloche.create"
 """Option of a bind: the source is a directory of the host that is made if it is missing."""
 _OWN_OVERLAY_OPTIONS = (overlay.SCRATCH_OPTION, "lowerdir=")
@@ -82,6 +84,8 @@ def parse(mount: Mount, situation: Situation, index: int) -> Parsed:
         raise InvalidSpec(f"/mounts/{index}/source", f"is {source!r} but must be an absolute path")
     if is_bind:
         for option in parsed.data:
+            if option.startswith(_OF_FILE_SYSTEMS):
+                continue  # left out, with a warning
             if option != CREATE_OPTION and option not in _DEFAULTS:
                 raise InvalidSpec(pointer, f"has {option!r} but must be options of a bind mount")
     if situation.devices_are_open and not _is_in_dev(destination(mount)):
@@ -195,7 +199,27 @@ def _label(kind: str, situation: Situation) -> tuple[str, ...]:
     Those of proc, sysfs and mqueue are labelled by the kernel, and shared with others.
     """
     label = situation.spec.get("linux", {}).get("mountLabel", "")
-    return (f"context={label}",) if label and kind not in _HOST_COPIES else ()
+    if not label or kind in _HOST_COPIES or "selinux" not in situation.features.lsm:
+        return ()
+    return (f"context={label}",)
+
+
+def warnings(situation: Situation) -> list[str]:
+    """Return what of the mounts is left out, since it would have no effect."""
+    found = []
+    if (
+        situation.spec.get("linux", {}).get("mountLabel")
+        and "selinux" not in situation.features.lsm
+    ):
+        found.append("config.json: /linux/mountLabel: nothing is labelled, as SELinux isn't active")
+    for index, mount in enumerate(situation.spec.get("mounts", [])):
+        parsed = parse(mount, situation, index)
+        found += [
+            f"config.json: /mounts/{index}/options: without {option!r}: a bind mount can't have it"
+            for option in parsed.flags.data
+            if parsed.is_bind and option.startswith(_OF_FILE_SYSTEMS)
+        ]
+    return found
 
 
 def _beneath(parsed: Parsed, options: tuple[str, ...]) -> int:

@@ -83,9 +83,8 @@ def become(situation: Situation) -> Step:
     process = situation.spec["process"]
     argv = tuple(process["args"])
     env = tuple(process.get("env", []))
-    return steps.exec(
-        candidates(argv[0], env), argv, env, why="from here on the container's program runs"
-    )
+    found = candidates(argv[0], env) if argv else ()
+    return steps.exec(found, argv, env, why="from here on the container's program runs")
 
 
 def wait_for_start(situation: Situation, gate_slot: int) -> list[Step]:
@@ -93,7 +92,7 @@ def wait_for_start(situation: Situation, gate_slot: int) -> list[Step]:
     lifecycle = situation.launch.lifecycle
     if lifecycle is None:
         return []
-    plan = [_look(situation)]
+    plan = _look(situation)
     plan += hand_over(situation)
     if lifecycle.gate:
         plan += tell_pid(situation)
@@ -134,14 +133,18 @@ def watch_exec(situation: Situation) -> list[Step]:
     return plan
 
 
-def _look(situation: Situation) -> Step:
+def _look(situation: Situation) -> list[Step]:
     process = situation.spec["process"]
     argv = tuple(process["args"])
-    return steps.find_program(
-        candidates(argv[0], tuple(process.get("env", []))),
-        argv,
-        why="a container whose program isn't there shall not be created",
-    )
+    if not argv:
+        return []  # it can be created, though not started
+    return [
+        steps.find_program(
+            candidates(argv[0], tuple(process.get("env", []))),
+            argv,
+            why="a container whose program isn't there shall not be created",
+        )
+    ]
 
 
 def hand_over(situation: Situation) -> list[Step]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cloche.errors import InvalidSpec, Unsupported
+from cloche.errors import InvalidSpec
 from cloche.kernel import flags
 from cloche.plan.launch import Launch
 from cloche.plan.steps import CHILD, HOST
@@ -132,8 +132,6 @@ def situation(spec: Spec, features: Features, launch: Launch) -> Situation:
                 f"/linux/namespaces/{index}/path",
                 f"is {path!r} but must not be there: the root is built in a new mount namespace",
             )
-    if linux.get("mountLabel") and "selinux" not in features.lsm:
-        raise Unsupported("SELinux isn't active here", pointer="/linux/mountLabel")
     if not new & flags.CLONE_NEWNS:
         raise InvalidSpec(
             "/linux/namespaces",

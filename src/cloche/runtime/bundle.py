@@ -27,8 +27,8 @@ def load(directory: str) -> Spec:
     bundle.  Raises NotFound, or InvalidSpec with the place of what is wrong.
     """
     spec = validate.parse(_read(f"{directory}/config.json"))
-    if "process" not in spec:
-        raise InvalidSpec("/process", "is missing but required: a container needs a program")
+    if "process" not in spec:  # it isn't needed until the container is started (config.md)
+        spec["process"] = {"args": [], "cwd": "/"}
     spec["root"]["path"] = os.path.join(directory, spec["root"]["path"])
     for mount in spec.get("mounts", []):
         source = mount.get("source", "")
@@ -37,6 +37,12 @@ def load(directory: str) -> Spec:
     linux = spec.setdefault("linux", {})
     _refuse_sysctls_of_the_host(linux)
     return spec
+
+
+def require_program(spec: Spec) -> None:
+    """Raise InvalidSpec for a spec without a process."""
+    if not spec["process"].get("args"):
+        raise InvalidSpec("/process", "is missing but must be there: there is no program to run")
 
 
 def _read(path: str) -> bytes:

@@ -250,7 +250,6 @@ def test_throw_away_root(spec: Any, features: Features, launch: Launch) -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("linux.mountLabel", "x"),
         ("process.scheduler", {"policy": "SCHED_ISO"}),
         ("process.apparmorProfile", "x"),
         ("process.selinuxLabel", "x"),

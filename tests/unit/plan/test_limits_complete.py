@@ -8,7 +8,7 @@ import pytest
 
 from cloche.errors import ControllerUnavailable, InvalidSpec, Unsupported
 from cloche.kernel.cgroup.layout import Layout
-from cloche.kernel.device_rules import EVERY_ACCESS, MKNOD, Access, Rule
+from cloche.kernel.device_rules import EVERY_ACCESS, Access, Rule
 from cloche.oci.spec import Resources
 from cloche.plan import compile as compiler
 from cloche.plan import device_access, limits
@@ -140,8 +140,7 @@ def test_rules_come_before_what_is_always_allowed() -> None:
     access = device_access.access(rules, complete=True)
     assert not access.allowed
     assert Rule(True, "c", 1, 3, EVERY_ACCESS) in access.exceptions
-    # With the right to make any node, which a rule for all devices has given it.
-    assert Rule(True, "b", 8, 0, 2 | MKNOD) in access.exceptions
+    assert Rule(True, "b", 8, 0, READ) in access.exceptions
 
 
 def test_a_hole_is_named() -> None:

@@ -22,11 +22,11 @@ from .plans import every, names, only, unprivileged, with_own_user
     "mount",
     [
         {"destination": "/x", "type": "bind", "source": "relative"},
-        {"destination": "/x", "type": "bind", "source": "/x", "options": ["bind", "mode=1"]},
+        {"destination": "/x", "type": "bind", "source": "/x", "options": ["bind", "nosuch=1"]},
         {"destination": "/x", "type": "bind", "source": "/x", "options": ["bind", "idmap"]},
         {"destination": "/x", "type": "proc", "options": ["tmpcopyup"]},
         {"destination": "/x", "type": "tmpfs", "options": ["idmap"]},
-        {"destination": "/x", "source": "/x", "options": ["bind", "remount", "size=1m"]},
+        {"destination": "/x", "source": "/x", "options": ["bind", "remount", "nosuch=1"]},
         {"destination": "/x", "source": "/x", "options": ["bind", "lazytime"]},
         {"destination": "/x"},
     ],
@@ -141,6 +141,20 @@ def test_mount_label(spec: Any, features: Features, launch: Launch) -> None:
         if f"context={spec['linux']['mountLabel']}" in step.argument("options")  # type: ignore[operator]
     }
     assert labelled == {"tmpfs", "devpts"}
+
+
+def test_what_has_no_effect_is_warned_of(spec: Any, features: Features, launch: Launch) -> None:
+    """A label without SELinux, and options of a tmpfs on a bind mount, are left out and told."""
+    spec["linux"]["mountLabel"] = "a:b:c:s0"
+    options = ["bind", "mode=755", "ro"]
+    spec["mounts"].append({"destination": "/v", "source": "/v", "options": options})
+    plan = compile(spec, features, launch)
+    index = len(spec["mounts"]) - 1
+    assert plan.warnings == (
+        "config.json: /linux/mountLabel: nothing is labelled, as SELinux isn't active",
+        f"config.json: /mounts/{index}/options: without 'mode=755': a bind mount can't have it",
+    )
+    assert not any("context" in str(step.arguments) for step in plan.steps)
 
 
 def test_many_trees(spec: Any, features: Features, launch: Launch) -> None:

@@ -145,7 +145,7 @@ def test_devices_of_v1_change_only_where_they_differ() -> None:
         *DEFAULT_DEVICES,
         {"allow": True, "type": "b", "major": 8, "minor": 0, "access": "r"},
     ]
-    assert written(V1, present, devices=more) == [("devices.allow", "b 8:0 rm")]
+    assert written(V1, present, devices=more) == [("devices.allow", "b 8:0 r")]
     less = LIMITED._replace(devices=f"{listed}\nb 8:0 rwm")
     assert written(V1, less, devices=more) == [("devices.deny", "b 8:0 w")]
     everything: Any = [{"allow": True, "access": "rwm"}]

@@ -115,6 +115,7 @@ def run_restore(settings: Settings, values: Values) -> int:
     place = os.path.abspath(values.text("bundle"))
     images, work = checkpoint.images(values), checkpoint.work(values)
     spec = bundle.load(place)
+    bundle.require_program(spec)
     spec["root"]["path"] = os.path.realpath(spec["root"]["path"])
     detached = values.flag("detach")
     console_socket = values.text("console-socket")

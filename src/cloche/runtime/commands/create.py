@@ -64,6 +64,8 @@ def _launch(settings: Settings, values: Values, lifecycle: Lifecycle) -> NoRetur
         raise AlreadyExists(f"container with given ID already exists: {id}")
     place = os.path.abspath(values.text("bundle"))
     spec = bundle.load(place)
+    if not lifecycle.gate:
+        bundle.require_program(spec)
     process = spec["process"]
     console_socket = _absolute(values.text("console-socket"))
     detached = not lifecycle.foreground

@@ -8,7 +8,7 @@ import select
 
 from cloche.errors import ClocheError, WrongState
 from cloche.plan import wire
-from cloche.runtime import failure, hooks, records
+from cloche.runtime import bundle, failure, hooks, records
 from cloche.runtime.container import Container
 
 TYPE_CHECKING = False
@@ -24,6 +24,7 @@ def run_start(settings: Settings, values: Values) -> int:
     container = Container(settings.root, values.rest[0])
     container.lock()
     container.require("start")
+    bundle.require_program(container.spec())
     _open_gate(container)
     found = container.records()
     if found is None or found.progress != records.STARTED:
