@@ -8,7 +8,7 @@ import pytest
 
 from cloche.errors import ControllerUnavailable, InvalidSpec, Unsupported
 from cloche.kernel.cgroup.layout import Layout
-from cloche.kernel.device_rules import EVERY_ACCESS, Access, Rule
+from cloche.kernel.device_rules import EVERY_ACCESS, READ, Access, Rule
 from cloche.oci.spec import Resources
 from cloche.plan import compile as compiler
 from cloche.plan import device_access, limits

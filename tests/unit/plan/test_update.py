@@ -147,7 +147,7 @@ def test_devices_of_v1_change_only_where_they_differ() -> None:
     ]
     assert written(V1, present, devices=more) == [("devices.allow", "b 8:0 r")]
     less = LIMITED._replace(devices=f"{listed}\nb 8:0 rwm")
-    assert written(V1, less, devices=more) == [("devices.deny", "b 8:0 w")]
+    assert written(V1, less, devices=more) == [("devices.deny", "b 8:0 wm")]
     everything: Any = [{"allow": True, "access": "rwm"}]
     assert written(V1, present, devices=everything) == [("devices.allow", "a")]
     every = LIMITED._replace(devices="a *:* rwm")
