@@ -53,7 +53,7 @@ class Bundle:
         self.runtime = runtime
         self.place = make_bundle(workspace / "bundle", "sh", "-c", script)
         root = self.place / "rootfs"
-        for name in ("nc", "usleep", "stty"):
+        for name in ("nc", "grep"):
             if not (root / "bin" / name).exists():
                 (root / "bin" / name).symlink_to("busybox")
         for name in ("proc", "dev"):
@@ -237,7 +237,8 @@ class TestOptions:
         bundle = Bundle(
             runtime,
             workspace,
-            "sleep 1000 | nc -l -p 7000 >/received & usleep 200000; "
+            "sleep 1000 | nc -l -p 7000 >/received & "
+            "until grep -q ':1B58 .* 0A ' /proc/net/tcp*; do sleep 0.02; done; "  # it listens
             "i=0; while :; do i=$((i+1)); echo $i; sleep 0.02; done | nc 127.0.0.1 7000",
         )
         bundle.run()
