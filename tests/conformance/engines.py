@@ -218,9 +218,15 @@ def talk(terminal: Terminal) -> None:
     terminal.type(b"tty\r")
     terminal.expect(b"/dev/pts/")
     for rows, columns in ((24, 80), (30, 100)):
-        terminal.resize(rows, columns)
         size = f"{rows} {columns}"
         terminal.type(f'until [ "$(stty size)" = "{size}" ]; do sleep 0.05; done\r'.encode())
         terminal.type(b'echo it is "so"\r')
+        end = time.monotonic() + PATIENCE
+        while b"\nit is so\r" not in terminal.seen and time.monotonic() < end:
+            # Told again and again, for the client may have been told before it listened.
+            terminal.resize(rows + 1, columns)
+            terminal.resize(rows, columns)
+            select.select([terminal.master], [], [], 0.5)
+            terminal.drain()
         terminal.expect(b"\nit is so\r")
     terminal.type(b"exit 4\r")
