@@ -10,6 +10,7 @@ planning     functions of the planner, timed from inside, everything being impor
 launcher     the records of ``cloche-oci --debug run``: every step, in the order of the plan
 
 What is left of a whole run is the last box: the exec of the launcher, exits, what nobody timed.
+The whole and the interpreter are processor time, which other programs' work hardly changes.
 """
 
 from __future__ import annotations
@@ -142,7 +143,7 @@ def _steps(directory: Path) -> Box:
 
 
 def measure(directory: Path, runs: int) -> tuple[float, list[Box]]:
-    """Return the milliseconds of a whole run, and its sections."""
+    """Return the milliseconds of processor time of a whole run, and its sections."""
     make_root(directory)
     cloche = str(Path(sys.executable).with_name("cloche-oci"))
     bare, siteless, whole = [], [], []
@@ -157,9 +158,9 @@ def measure(directory: Path, runs: int) -> tuple[float, list[Box]]:
         for number in range(runs):
             id = f"bench-flame-{os.getpid()}-{number}"
             words = ["--root", str(root), "run", "--bundle", bundle, id]
-            bare.append(spawner.run([sys.executable, "-c", "pass"], 1, 1).milliseconds)
-            siteless.append(spawner.run([sys.executable, "-S", "-c", "pass"], 1, 1).milliseconds)
-            whole.append(runtime.run()["run, ms"])
+            bare.append(spawner.run([sys.executable, "-c", "pass"], 1, 1).busy_ms)
+            siteless.append(spawner.run([sys.executable, "-S", "-c", "pass"], 1, 1).busy_ms)
+            whole.append(runtime.run()["processor time of run, ms"])
             argv = [sys.executable, "-X", "importtime", cloche, *words]
             done = subprocess.run(argv, capture_output=True, text=True, check=True)
             imports.append(_imports(done.stderr))
@@ -219,7 +220,7 @@ def draw(total: float, sections: list[Box]) -> str:
     body = "\n".join(shapes)
     for level in range(depth + 1):
         body = body.replace(f"{{{level}}}", str(height - 10 - (level + 1) * ROW))
-    title = f"cloche-oci run: {total:.1f} ms. Each section is the quickest of several runs"
+    title = f"cloche-oci run: {total:.1f} ms of processor time. Each section is the quickest of several runs"
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH + 20}" height="{height}" '
         'font-family="monospace" font-size="11">\n'
