@@ -220,12 +220,15 @@ def draw(total: float, sections: list[Box]) -> str:
     body = "\n".join(shapes)
     for level in range(depth + 1):
         body = body.replace(f"{{{level}}}", str(height - 10 - (level + 1) * ROW))
-    title = f"cloche-oci run: {total:.1f} ms of processor time. Each section is the quickest of several runs"
+    title = (
+        f"cloche-oci run: {total:.1f} ms of processor time. Each section is the quickest of "
+        "several runs, measured apart: no sampled profile."
+    )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH + 20}" height="{height}" '
         'font-family="monospace" font-size="11">\n'
-        f'<rect width="100%" height="100%" fill="#ffffff"/><text x="10" y="20">{title}, measured '
-        f"apart; not a sampled profile.</text>\n{body}\n</svg>\n"
+        '<rect width="100%" height="100%" fill="#ffffff"/>'
+        f'<text x="10" y="20">{title}</text>\n{body}\n</svg>\n'
     )
 
 
