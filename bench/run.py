@@ -44,7 +44,7 @@ def main() -> int:
         print("bench: run it as root: the yardsticks make containers without user namespaces")
         return 2
     if options.without_cgroup2:
-        runtimes.without_cgroup2()
+        runtimes.without_cgroup2("bench.run")
     with tempfile.TemporaryDirectory(prefix="cloche-bench-") as name:
         directory = Path(name)
         directory.chmod(0o755)

@@ -52,6 +52,8 @@ class Spawned(NamedTuple):
     """What running a program took."""
 
     milliseconds: float
+    busy_ms: float
+    """Processor time, of the program and all that were waited for."""
     resident_kib: int
     charged_kib: int
 
@@ -88,6 +90,7 @@ class Runtime:
         taken = self._run()
         return {
             "run, ms": taken.milliseconds,
+            "processor time of run, ms": taken.busy_ms,
             "memory of run: largest process, KiB": taken.resident_kib,
             "memory of run: charged to the caller's cgroup, KiB": taken.charged_kib,
         }
@@ -120,12 +123,15 @@ class Runtime:
             "memory of create: charged to the caller's cgroup, KiB": create.charged_kib,
         }
 
-    def batches(self) -> dict[str, float]:
-        """Run many containers: one after the other, and at the same time."""
-        return {
-            f"{SEQUENTIAL} runs, one after the other, ms": self._run(SEQUENTIAL).milliseconds,
-            f"{PARALLEL} runs at once, ms": self._run(PARALLEL, PARALLEL).milliseconds,
-        }
+    def sequence(self) -> dict[str, float]:
+        """Run many containers, one after the other."""
+        taken = self._run(SEQUENTIAL)
+        return {f"{SEQUENTIAL} runs, one after the other, ms": taken.milliseconds}
+
+    def crowd(self) -> dict[str, float]:
+        """Run many containers at the same time."""
+        taken = self._run(PARALLEL, PARALLEL)
+        return {f"{PARALLEL} runs at once, ms": taken.milliseconds}
 
 
 class Spawner:
@@ -146,12 +152,12 @@ class Spawner:
         done = subprocess.run(
             words, stdout=subprocess.PIPE, check=True, text=True, preexec_fn=self._enter
         )
-        nanoseconds, resident, status = map(int, done.stdout.split())
+        nanoseconds, busy, resident, status = map(int, done.stdout.split())
         if status != 0:
             said = self._errors.read_text(errors="replace").strip().splitlines()
             raise Failed(said[-1][:160] if said else f"exit {status}")
         peak = Path(self._group, self._peak).read_text() if self._group else "0"
-        return Spawned(nanoseconds / 1e6, resident, int(peak) >> 10)
+        return Spawned(nanoseconds / 1e6, busy / 1e6, resident, int(peak) >> 10)
 
     def _enter(self) -> None:
         self._write(self._entry, "0")
@@ -163,7 +169,7 @@ class Spawner:
 
 
 @contextmanager
-def _memory_group() -> Iterator[tuple[str, tuple[str, str, str]]]:
+def memory_group() -> Iterator[tuple[str, tuple[str, str, str]]]:
     """Make a memory cgroup; yield its directory, empty for none, and the names of its files."""
     memory = layout.detect().find("memory")
     v1 = memory is not None and memory.version == 1
@@ -172,7 +178,7 @@ def _memory_group() -> Iterator[tuple[str, tuple[str, str, str]]]:
     if memory is None or not memory.base:
         yield "", files
         return
-    group = f"{memory.base}/cloche-bench-caller-{os.getpid()}"
+    group = f"{memory.base}/bench-caller-{os.getpid()}"
     os.mkdir(group)
     try:
         readable = os.path.exists(f"{group}/{peak}")
@@ -192,7 +198,7 @@ def executables() -> list[str]:
 def measures(directory: Path, runs: int) -> tuple[list[Measure], dict[str, str]]:
     """Measure every runtime that can run a container here; say why the others can't."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # what create leaves is ours
-    with _memory_group() as (group, files):
+    with memory_group() as (group, files):
         spawner = Spawner(directory, group, files)
         ready, skipped = [], {}
         for executable in executables():
@@ -207,7 +213,8 @@ def measures(directory: Path, runs: int) -> tuple[list[Measure], dict[str, str]]
         found = [
             *_rounds(ready, Runtime.run, runs),
             *_rounds(ready, Runtime.manage, runs),
-            *_rounds(ready, Runtime.batches, max(2, runs // 10)),
+            *_rounds(ready, Runtime.crowd, max(5, runs // 2)),
+            *_rounds(ready, Runtime.sequence, max(2, runs // 10)),
         ]
     return found, skipped
 
@@ -257,7 +264,7 @@ def document(found: list[Measure], skipped: dict[str, str]) -> dict[str, object]
     }
 
 
-def without_cgroup2() -> None:
+def without_cgroup2(program: str) -> None:
     """Start the program anew where no cgroup2 tree is mounted, if there is one beside v1.
 
     crun refuses a hybrid set-up whose cgroup2 tree offers controllers.  In a mount namespace of
@@ -267,5 +274,5 @@ def without_cgroup2() -> None:
     if found.version != "hybrid" or found.unified is None:
         return
     script = 'umount "$1" && shift && exec "$@"'
-    words = [sys.executable, "-m", "bench.run", *sys.argv[1:]]
+    words = [sys.executable, "-m", program, *sys.argv[1:]]
     os.execvp("unshare", ["unshare", "-m", "sh", "-c", script, "sh", found.unified.mount, *words])

@@ -81,20 +81,33 @@ class _Maker(type):
 
 def _complete(cls: type[_Fields], values: tuple[Any, ...], named: dict[str, Any]) -> list[Any]:
     """Return a value for every field, or raise TypeError."""
+    fields = cls._fields
+    count = len(values)
+    given = {**cls._field_defaults, **dict(zip(fields, values, strict=False)), **named}
+    if (
+        count > len(fields)
+        or len(given) != len(fields)
+        or (named and not named.keys().isdisjoint(fields[:count]))
+        or (named and not given.keys() <= set(fields))
+    ):
+        raise _misfit(cls, count, named, given)
+    return [given[field] for field in fields]
+
+
+def _misfit(
+    cls: type[_Fields], count: int, named: dict[str, Any], given: dict[str, Any]
+) -> TypeError:
+    """Return the error that says what doesn't fit."""
     name, fields = cls.__name__, cls._fields
-    if len(values) > len(fields):
-        raise TypeError(f"{name} has {len(fields)} fields, but {len(values)} values were given")
-    given = dict(zip(fields, values, strict=False))
+    if count > len(fields):
+        return TypeError(f"{name} has {len(fields)} fields, but {count} values were given")
     for field in named:
-        if field in given:
-            raise TypeError(f"{name} was given {field} twice")
+        if field in fields[:count]:
+            return TypeError(f"{name} was given {field} twice")
         if field not in fields:
-            raise TypeError(f"{name} has no field {field}")
-    given |= named
-    missing = [field for field in fields if field not in given | cls._field_defaults]
-    if missing:
-        raise TypeError(f"{name} was given no {', '.join(missing)}")
-    return [given[field] if field in given else cls._field_defaults[field] for field in fields]
+            return TypeError(f"{name} has no field {field}")
+    missing = [field for field in fields if field not in given]
+    return TypeError(f"{name} was given no {', '.join(missing)}")
 
 
 if not TYPE_CHECKING:
