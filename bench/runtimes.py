@@ -17,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -76,7 +77,7 @@ class Runtime:
             (bundle / "config.json").write_text(json.dumps(spec))
 
     def _call(self, *words: str, times: int = 1, parallel: int = 1) -> Spawned:
-        argv = [self._executable, "--root", str(self._directory / "state"), *words]
+        argv = [self._executable, "--root", f"{self._spawner.state}/{self.name}", *words]
         return self._spawner.run(argv, times, parallel)
 
     def _run(self, times: int = 1, parallel: int = 1) -> Spawned:
@@ -135,9 +136,14 @@ class Runtime:
 
 
 class Spawner:
-    """Starts programs from a memory cgroup of their own."""
+    """Starts programs from a memory cgroup of their own.
+
+    ``state`` is a directory for what runtimes keep: beneath /run, where it is in earnest, too.
+    """
 
     def __init__(self, directory: Path, group: str, files: tuple[str, str, str]) -> None:
+        self._state = tempfile.TemporaryDirectory(prefix="cloche-bench-", dir="/run")
+        self.state = self._state.name
         source = Path(__file__).with_name("spawn.c")
         self._executable = directory / "spawn"
         subprocess.run(["cc", "-O2", "-static", "-o", self._executable, source], check=True)
