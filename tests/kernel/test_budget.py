@@ -20,14 +20,14 @@ from tests.unit.test_layers import SLOW
 MODULES = 72
 """Imported on the way to the launcher, beside what the bare interpreter has."""
 OCI_MODULES = {
-    "create": 70,
-    "start": 52,
-    "exec": 60,
-    "pause": 40,
-    "resume": 40,
-    "state": 40,
-    "kill": 48,
-    "delete": 48,
+    "create": 68,
+    "start": 40,
+    "exec": 56,
+    "pause": 38,
+    "resume": 38,
+    "state": 38,
+    "kill": 40,
+    "delete": 40,
 }
 """The same, of the commands of the OCI runtime."""
 PLANNER_CALLS = 400

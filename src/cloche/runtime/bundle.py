@@ -39,12 +39,6 @@ def load(directory: str) -> Spec:
     return spec
 
 
-def require_program(spec: Spec) -> None:
-    """Raise InvalidSpec for a spec without a process."""
-    if not spec["process"].get("args"):
-        raise InvalidSpec("/process", "is missing but must be there: there is no program to run")
-
-
 def _read(path: str) -> bytes:
     """Return the content of the file, unless it is a FIFO, say, at which reading would wait."""
     try:

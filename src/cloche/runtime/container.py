@@ -40,7 +40,7 @@ from __future__ import annotations
 import fcntl
 import os
 
-from cloche.errors import ContainerNotFound, NotFound, WrongState
+from cloche.errors import ContainerNotFound, InvalidSpec, NotFound, WrongState
 from cloche.kernel import signals
 from cloche.oci.identifier import check_id
 from cloche.record import Record
@@ -86,6 +86,12 @@ class Process(Record):
         """Whether it runs; one that has ended and wasn't waited for doesn't."""
         found = _stat(self.pid)
         return found is not None and found[1] == self.start_time and found[0] not in "ZX"
+
+
+def require_program(spec: Spec) -> None:
+    """Raise InvalidSpec for a spec without a process."""
+    if not spec["process"].get("args"):
+        raise InvalidSpec("/process", "is missing but must be there: there is no program to run")
 
 
 class Container:

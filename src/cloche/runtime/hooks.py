@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from cloche.errors import Unavailable
-from cloche.plan.hooks import state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +29,8 @@ def run(
     wanted: list[Hook] = moments.get(moment, [])
     if not wanted:
         return
+    from cloche.plan.hooks import state
+
     process = container.process()
     pid = process.pid if process and status != "stopped" else 0
     bundle = container.state()["bundle"]

@@ -15,7 +15,7 @@ from cloche.runtime import bundle, checkpoint, criu, start
 from cloche.runtime.arguments import Option
 from cloche.runtime.commands.create import files
 from cloche.runtime.commands.kill import remove
-from cloche.runtime.container import Container
+from cloche.runtime.container import Container, require_program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def run_restore(settings: Settings, values: Values) -> int:
     place = os.path.abspath(values.text("bundle"))
     images, work = checkpoint.images(values), checkpoint.work(values)
     spec = bundle.load(place)
-    bundle.require_program(spec)
+    require_program(spec)
     spec["root"]["path"] = os.path.realpath(spec["root"]["path"])
     detached = values.flag("detach")
     console_socket = values.text("console-socket")

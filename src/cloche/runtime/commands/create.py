@@ -14,7 +14,7 @@ from cloche.plan.situation import situation
 from cloche.runtime import bundle, start
 from cloche.runtime.arguments import Option
 from cloche.runtime.clock import now
-from cloche.runtime.container import CONFIG_FILE, STATE_FILE
+from cloche.runtime.container import CONFIG_FILE, STATE_FILE, require_program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _launch(settings: Settings, values: Values, lifecycle: Lifecycle) -> NoRetur
     place = os.path.abspath(values.text("bundle"))
     spec = bundle.load(place)
     if not lifecycle.gate:
-        bundle.require_program(spec)
+        require_program(spec)
     process = spec["process"]
     console_socket = _absolute(values.text("console-socket"))
     detached = not lifecycle.foreground

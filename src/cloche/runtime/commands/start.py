@@ -7,9 +7,8 @@ import os
 import select
 
 from cloche.errors import ClocheError, WrongState
-from cloche.plan import wire
-from cloche.runtime import bundle, failure, hooks, records
-from cloche.runtime.container import Container
+from cloche.runtime import hooks, records
+from cloche.runtime.container import Container, require_program
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ def run_start(settings: Settings, values: Values) -> int:
     container = Container(settings.root, values.rest[0])
     container.lock()
     container.require("start")
-    bundle.require_program(container.spec())
+    require_program(container.spec())
     _open_gate(container)
     found = container.records()
     if found is None or found.progress != records.STARTED:
@@ -65,6 +64,9 @@ def _open_gate(container: Container) -> None:
 def _failure(container: Container, found: records.Records | None) -> ClocheError:
     if found is None or found.failure is None:
         return WrongState(f"container {container.id} died before its program ran")
+    from cloche.plan import wire
+    from cloche.runtime import failure
+
     with open(f"{container.directory}/plan", "rb") as file:
         plan, _ = wire.decode(file.read())
     return failure.error(plan, found.failure)
