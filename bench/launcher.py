@@ -88,7 +88,7 @@ def _cgroup_arguments(plan: Plan) -> list[str]:
     arguments = []
     for step in plan.steps:
         match step.operation.name, step.arguments:
-            case "cgroup_create", (str(path),):
+            case "cgroup_create", (str(path), *_):
                 arguments.append(f"+{path}")
             case "cgroup_set", (str(path), str(value), _):
                 arguments.append(f"{path}={value}")
