@@ -20,6 +20,8 @@ _OPTIONS = {
 }
 """What unshare(1) and nsenter(1) call the namespaces."""
 
+_RELAYED = ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2")
+
 
 def cgroup_parent(a: Arguments, _: Facts) -> list[Piece]:
     """Make a cgroup that stays."""
@@ -135,6 +137,11 @@ def spawn(a: Arguments, facts: Facts) -> list[Piece]:
         'exec {ready}<&"${container[0]}" {gate}>&"${container[1]}"',
         'read -r pid <&"$ready"',
         "export pid",
+        *(
+            [f"trap 'kill -s {name} \"$pid\"' {name}" for name in _RELAYED]
+            if facts.relays_signals
+            else []
+        ),
         'enter=(nsenter --target "$pid")',
         "((EUID == 0)) || enter+=(--user --preserve-credentials)",
     ]

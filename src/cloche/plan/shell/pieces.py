@@ -74,6 +74,7 @@ class Facts(Record):
     """The user that the program runs as."""
     bounding: int
     no_new_privs: bool
+    relays_signals: bool
 
 
 _SLOT_FILLERS = {
@@ -108,6 +109,7 @@ def facts(plan: Plan) -> Facts:
         mapped=mapped,
         uid=identity.number("uid") if identity is not None else 0,
         bounding=bounding.number("keep") if bounding is not None else -1,
+        relays_signals="supervise" in steps and bool(steps["supervise"].number("proxy_signals")),
         no_new_privs="no_new_privs" in steps,
     )
 

@@ -7,7 +7,6 @@ from cloche.plan.shell.pieces import CHAIN, INSIDE, Facts, Piece, here, not_done
 from cloche.plan.shell.quoting import content, word, words
 from cloche.plan.steps import STDIO_NULL, STDIO_PIPE, STDIO_TERMINAL
 
-_RELAYED = ("HUP", "INT", "QUIT", "TERM", "USR1", "USR2")
 _SHELLS_OWN = frozenset(("PWD", "OLDPWD", "SHLVL"))
 """Variables that bash sets itself: they are taken away, or set again, at the very end."""
 
@@ -183,10 +182,8 @@ def environment(a: Arguments) -> str:
 
 
 def supervise(a: Arguments, _: Facts) -> list[Piece]:
-    """Relay signals, wait, and leave with the container's exit code."""
+    """Wait, and leave with the container's exit code; signals are relayed since the spawn."""
     lines = []
-    if a.number("proxy_signals"):
-        lines += [f"trap 'kill -s {name} \"$pid\"' {name}" for name in _RELAYED]
     timeout = a.number("timeout_ms")
     if timeout:
         # read waits in bash itself, so that no sleep(1) stays behind.
