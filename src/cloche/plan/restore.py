@@ -210,6 +210,9 @@ def _mount_points(spec: Spec, features: Features, launch: Launch) -> list[Step]:
                 why="makes its mount point, and shows those that later mounts have in it",
             )
         )
+    if spec["root"].get("readonly"):
+        why = "criu binds it, and doesn't always set this again"
+        plan.append(steps.mount_attributes("/", set=flags.MOUNT_ATTR_RDONLY, why=why))
     return plan
 
 
