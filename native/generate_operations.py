@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
 
 from cloche.plan import steps, wire  # noqa: E402  the source tree isn't installed yet
 
-SLOT_PARAMETERS = {"slot", "cgroup", "joined", "peer"}
+SLOT_PARAMETERS = {"slot", "cgroup", "joined", "peer", "images_slot", "work_slot"}
 """Names of the integer parameters that number a slot."""
 
 

@@ -1,8 +1,8 @@
 // The steps that bring a container back from a checkpoint, with criu(8) as the child of the plan:
 //
 //     HOST                                            CHILD: becomes "criu swrk FD"
-//     restore_begin: request, options --------------> makes the namespaces and processes, as its
-//                                                     siblings: they are HOST's children
+//     restore_request: options ---------------------> reads it, makes the namespaces and processes,
+//     restore_begin                                   as its siblings: they are HOST's children
 //     <----------------- notice "setup-namespaces"    waits
 //     hooks, loopback
 //     restore_end: acknowledgement -----------------> memory, files, ...
@@ -249,12 +249,6 @@ static int converse(struct run *run, int socket, const char *notice, struct resp
     }
 }
 
-static int open_directory(struct run *run, const char *path)
-{
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return fd < 0 ? fail(run, "open", path) : fd;
-}
-
 // From here on the restored process is the container's, and criu a helper.
 static int adopt(struct run *run, pid_t pid, uint64_t kinds)
 {
@@ -315,7 +309,14 @@ int step_pass_fd(struct run *run, const struct step *step)
     return dup2(run->slots[slot], number) < 0 ? fail(run, "dup2", NULL) : 0;
 }
 
-static int take_socket(struct run *run, int64_t slot)
+int step_open_directory(struct run *run, const struct step *step)
+{
+    const char *path = string_argument(step, 1);
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return fd < 0 ? fail(run, "open", path) : fill_slot(run, number_argument(step, 0), fd);
+}
+
+static int take_open(struct run *run, int64_t slot)
 {
     if (slot != NO_SLOT && run->slots[slot] >= 0 && run->child > 0)
         return run->slots[slot];
@@ -323,26 +324,19 @@ static int take_socket(struct run *run, int64_t slot)
     return fail(run, "send", "criu");
 }
 
-int step_restore_begin(struct run *run, const struct step *step)
+int step_restore_request(struct run *run, const struct step *step)
 {
-    int socket = take_socket(run, number_argument(step, 0));
-    int64_t peer = number_argument(step, 1);
-    const struct value *options = &step->arguments[4];
     static struct message message;
-    struct response response;
-    if (socket < 0)
-        return -1;
-    if (peer != NO_SLOT) { // criu alone is to have it, so that its end is seen
-        close_fd(&run->slots[peer]);
-        run->slots[peer] = -1;
-    }
+    int socket = take_open(run, number_argument(step, 0));
     // criu opens the two again, through this process's /proc/PID/fd.
-    cleanup_fd int images = open_directory(run, string_argument(step, 2));
-    cleanup_fd int work = images < 0 ? -1 : open_directory(run, string_argument(step, 3));
-    if (work < 0)
+    int images = take_open(run, number_argument(step, 1));
+    int work = take_open(run, number_argument(step, 2));
+    const struct value *options = &step->arguments[3];
+    if (socket < 0 || images < 0 || work < 0)
         return -1;
-    size_t length = options->length + varint_size((uint64_t)images) + varint_size((uint64_t)work) +
-                    varint_size(OPTION_IMAGES_FD << 3) + varint_size(OPTION_WORK_FD << 3);
+    size_t length = options->length + varint_size(OPTION_IMAGES_FD << 3) +
+                    varint_size((uint64_t)images) + varint_size(OPTION_WORK_FD << 3) +
+                    varint_size((uint64_t)work);
     if (length + 16 > sizeof message.bytes) {
         errno = E2BIG;
         return fail(run, "send", "criu");
@@ -354,16 +348,29 @@ int step_restore_begin(struct run *run, const struct step *step)
     message.length += options->length;
     put_number(&message, OPTION_IMAGES_FD, (uint64_t)images);
     put_number(&message, OPTION_WORK_FD, (uint64_t)work);
-    if (send_message(run, socket, message.bytes, message.length) < 0 ||
-        converse(run, socket, "setup-namespaces", &response) < 0)
+    return send_message(run, socket, message.bytes, message.length);
+}
+
+int step_restore_begin(struct run *run, const struct step *step)
+{
+    int socket = take_open(run, number_argument(step, 0));
+    int64_t peer = number_argument(step, 1);
+    struct response response;
+    if (socket < 0)
         return -1;
-    return adopt(run, response.pid, (uint64_t)number_argument(step, 5));
+    if (peer != NO_SLOT) { // criu alone is to have it, so that its end is seen
+        close_fd(&run->slots[peer]);
+        run->slots[peer] = -1;
+    }
+    if (converse(run, socket, "setup-namespaces", &response) < 0)
+        return -1;
+    return adopt(run, response.pid, (uint64_t)number_argument(step, 3));
 }
 
 int step_restore_end(struct run *run, const struct step *step)
 {
     int64_t slot = number_argument(step, 0);
-    int socket = take_socket(run, slot);
+    int socket = take_open(run, slot);
     struct response response;
     if (socket < 0 || acknowledge(run, socket) < 0 || converse(run, socket, NULL, &response) < 0)
         return -1;

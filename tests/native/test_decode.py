@@ -26,7 +26,7 @@ pytestmark = pytest.mark.needs("gcc")
 NATIVE = Path(__file__).parents[2] / "native"
 FLAGS = ("-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g")
 SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-SLOT_PARAMETERS = {"slot", "cgroup", "joined", "peer"}
+SLOT_PARAMETERS = {"slot", "cgroup", "joined", "peer", "images_slot", "work_slot"}
 
 
 class Decoder:

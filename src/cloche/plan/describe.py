@@ -381,7 +381,9 @@ _CLAUSES: dict[str, Callable[[Arguments], str]] = {
     "supervise": _supervise,
     "socket_pair": lambda a: "open a pair of sockets",
     "pass_fd": lambda a: f"leave a file descriptor open as number {a.number('number')}",
-    "restore_begin": lambda a: f"have criu make the processes and namespaces of {a.text('images')}",
+    "open_directory": lambda a: f"open the directory {a.text('path')}",
+    "restore_request": lambda a: "ask criu to restore the checkpoint",
+    "restore_begin": lambda a: "have criu make the processes and namespaces",
     "restore_end": lambda a: "have criu bring back all else and let the processes go on",
 }
 

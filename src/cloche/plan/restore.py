@@ -50,7 +50,9 @@ FIRST_NAMESPACE_NUMBER = SOCKET_NUMBER + 1
 _CGROUP_SLOT = 0
 _SOCKET_SLOT = 1
 _PEER_SLOT = 2
-_FIRST_NAMESPACE_SLOT = 3
+_IMAGES_SLOT = 3
+_WORK_SLOT = 4
+_FIRST_NAMESPACE_SLOT = 5
 _MASK = flags.MOUNT_ATTR_RDONLY | flags.MOUNT_ATTR_NOSUID | flags.MOUNT_ATTR_NOEXEC
 _TEMPORARY = "/tmp"  # noqa: S108  the container's
 _EXTERNAL = (flags.CLONE_NEWNET, flags.CLONE_NEWPID)
@@ -147,14 +149,13 @@ def compile_restore(spec: Spec, features: Features, launch: Launch, restore: Res
     plan += cgroups.join(group)
     plan += _mount_points(spec, features, launch)
     plan += _ready_mounts(spec, features, launch)
+    plan += _request(restore)
     plan += _become_criu(facts, restore, len(shared))
     plan.append(
         steps.restore_begin(
             _SOCKET_SLOT,
             _PEER_SLOT,
-            restore.images,
             restore.work,
-            restore.options,
             facts.new,
             why="the container's processes, stopped, in namespaces as before",
         )
@@ -209,6 +210,9 @@ def _mount_points(spec: Spec, features: Features, launch: Launch) -> list[Step]:
                 why="makes its mount point, and shows those that later mounts have in it",
             )
         )
+    if spec["root"].get("readonly"):
+        why = "criu binds it, and doesn't always set this again"
+        plan.append(steps.mount_attributes("/", set=flags.MOUNT_ATTR_RDONLY, why=why))
     return plan
 
 
@@ -246,6 +250,18 @@ def _mounts(spec: Spec, features: Features, launch: Launch, *names: str) -> list
                 "can't restore"
             )
     return [step for step in plan if step.operation.name in names]
+
+
+def _request(restore: Restore) -> list[Step]:
+    """Ask while criu isn't there yet: the directories come from the child with the baton."""
+    why = "criu mounts in it, which it may in its own mount namespace only"
+    return [
+        steps.open_directory(_IMAGES_SLOT, restore.images, why="criu opens it again from there"),
+        steps.open_directory(_WORK_SLOT, restore.work, why=why),
+        steps.restore_request(
+            _SOCKET_SLOT, _IMAGES_SLOT, _WORK_SLOT, restore.options, why="it is read later"
+        ),
+    ]
 
 
 def _become_criu(facts: Situation, restore: Restore, shared: int) -> list[Step]:

@@ -897,9 +897,11 @@ def wait_at_gate(slot: int, *, why: str) -> Step:
 
 _SOCKET_PAIR = _operation("socket_pair", PROCESS, "slot:i peer:i", "socketpair(2)")
 _PASS_FD = _operation("pass_fd", PROCESS, "slot:i number:i", "dup(2)")
-_RESTORE_BEGIN = _operation(
-    "restore_begin", PROCESS, "slot:i peer:i images:s work:s options:b kinds:i", "criu(8)"
+_OPEN_DIRECTORY = _operation("open_directory", PROCESS, "slot:i path:s", "open(2)")
+_RESTORE_REQUEST = _operation(
+    "restore_request", PROCESS, "slot:i images_slot:i work_slot:i options:b", "criu(8)"
 )
+_RESTORE_BEGIN = _operation("restore_begin", PROCESS, "slot:i peer:i work:s kinds:i", "criu(8)")
 _RESTORE_END = _operation("restore_end", PROCESS, "slot:i work:s", "criu(8)")
 
 
@@ -913,17 +915,28 @@ def pass_fd(slot: int, number: int, *, why: str) -> Step:
     return Step(_PASS_FD, CHILD, (slot, number), why)
 
 
-def restore_begin(
-    slot: int, peer: int, images: str, work: str, options: bytes, kinds: int, *, why: str
-) -> Step:
+def open_directory(slot: int, path: str, *, why: str) -> Step:
+    """Open a directory of the host, as the child's mount namespace has it, into a slot."""
+    return Step(_OPEN_DIRECTORY, CHILD, (slot, path), why)
+
+
+def restore_request(slot: int, images: int, work: int, options: bytes, *, why: str) -> Step:
+    """Ask criu, which reads it once it runs, to restore a checkpoint.
+
+    ``images`` and ``work`` are slots of directories, ``options`` the ``criu_opts`` of criu's
+    protocol but for these two.
+    """
+    return Step(_RESTORE_REQUEST, HOST, (slot, images, work, options), why)
+
+
+def restore_begin(slot: int, peer: int, work: str, kinds: int, *, why: str) -> Step:
     """Have criu make the container's processes and namespaces.
 
     It has the socket in the slot ``peer``, the launcher speaks through that in ``slot``.
-    ``images`` and ``work`` are directories, ``options`` the ``criu_opts`` of criu's protocol but
-    for these two.  Afterwards the container's first process is the child of the plan, in new
-    namespaces of ``kinds``; nothing runs in it yet.
+    Afterwards the container's first process is the child of the plan, in new namespaces of
+    ``kinds``; nothing runs in it yet.  criu's log is in the directory ``work``.
     """
-    return Step(_RESTORE_BEGIN, HOST, (slot, peer, images, work, options, kinds), why)
+    return Step(_RESTORE_BEGIN, HOST, (slot, peer, work, kinds), why)
 
 
 def restore_end(slot: int, work: str, *, why: str) -> Step:

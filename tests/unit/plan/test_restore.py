@@ -62,7 +62,8 @@ def test_order(spec: Any, features: Features, managed: Launch) -> None:
     assert order.index("lock") < order.index("socket_pair") < order.index("spawn")
     assert only(plan, "spawn").argument("kinds") == flags.CLONE_NEWNS
     assert only(plan, "loopback_up").stage == HOST
-    assert only(plan, "restore_begin").argument("options") == b"options"
+    assert only(plan, "restore_request").argument("options") == b"options"
+    assert order.index("open_directory") < order.index("restore_request") < at
     wire.encode(plan)
 
 

@@ -104,6 +104,8 @@ OPERATIONS: dict[str, Callable[[Arguments, Facts], list[Piece]]] = {
     "supervise": process.supervise,
     "socket_pair": lifecycle.for_restore,
     "pass_fd": lifecycle.for_restore,
+    "open_directory": lifecycle.for_restore,
+    "restore_request": lifecycle.for_restore,
     "restore_begin": lifecycle.for_restore,
     "restore_end": lifecycle.for_restore,
 }

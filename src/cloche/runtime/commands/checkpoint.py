@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from cloche.errors import AlreadyExists, InvalidArgument
+from cloche.errors import AlreadyExists, ContainerNotFound, InvalidArgument
 from cloche.kernel import features as host
 from cloche.oci.identifier import check_id
 from cloche.plan import cgroups
@@ -101,7 +101,7 @@ def run_checkpoint(settings: Settings, values: Values) -> int:
     if not pre_dump and not values.flag("leave-running"):
         try:
             remove(container, settings)
-        except FileNotFoundError:
+        except (FileNotFoundError, ContainerNotFound):
             pass  # the launcher that waited for the container's end has been quicker
     return 0
 
