@@ -110,8 +110,6 @@ def _thaw(container: Container) -> None:
 def _kill(container: Container) -> None:
     """Kill every process of a container, and wait for the end of the first."""
     try:
-        if _never_was(container):
-            return
         fd = container.pidfd()
     except (WrongState, Unavailable):
         fd = -1
@@ -129,7 +127,7 @@ def _kill(container: Container) -> None:
                     f"container {container.id}: its process doesn't end",
                     hint="it may be waiting for a device (state D in ps)",
                 )
-        _end(container)
+        _end(container, remove=False)
     finally:
         if fd >= 0:
             os.close(fd)
@@ -163,9 +161,21 @@ def _stop_unit(container: Container) -> bool:
     return True
 
 
+def _end(container: Container, *, remove: bool) -> None:
+    """Kill what is in a container's cgroup, and remove that if it is to be."""
+    group = container.group()
+    if group is None or (_never_was(container) and group.processes()):
+        return
+    try:
+        group.kill()
+        if remove and not _stop_unit(container):
+            group.remove()
+    except FileNotFoundError:
+        pass  # the launcher of one in the foreground has removed it
+
+
 def remove(container: Container, settings: Settings) -> None:
     """Remove cgroups and files; the directory goes last, so that a later command can go on."""
-    group = container.group()
     _end(container, remove=True)
     try:
         _remove_shares(container)
@@ -179,7 +189,7 @@ def remove(container: Container, settings: Settings) -> None:
             _remove_file(f"{container.directory}/{name}")
         os.rmdir(container.directory)
     except FileNotFoundError:
-        pass  # the launcher, which has seen the end too, removes the same
+        pass  # likewise
 
 
 def _never_was(container: Container) -> bool:
