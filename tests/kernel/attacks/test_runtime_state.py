@@ -31,7 +31,9 @@ def sleeper(runtime: Runtime, bundle: Bundle) -> str:
 
 def cgroups(runtime: Runtime) -> list[str]:
     """Return the cgroups of a runtime's containers."""
-    return [str(path) for path in Path("/sys/fs/cgroup").rglob(f"{runtime.prefix}*")]
+    mounted = Path("/sys/fs/cgroup")
+    patterns = (f"{runtime.prefix}*", f"*/{runtime.prefix}*")
+    return [str(path) for pattern in patterns for path in mounted.glob(pattern)]
 
 
 def runs(pid: int) -> bool:
