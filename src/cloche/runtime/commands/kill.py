@@ -148,13 +148,18 @@ def _remove_shares(container: Container) -> None:
             pass
 
 
-def _stop_unit(container: Container) -> bool:
-    """Have systemd remove the scope that it has made for a container, if it has."""
+def _has_unit(container: Container) -> bool:
+    """Whether systemd has made a scope for a container."""
     try:
-        if not container.state().get("unit"):
-            return False
+        return bool(container.state().get("unit"))
     except ClocheError:
         return False  # it can't be known
+
+
+def _stop_unit(container: Container) -> bool:
+    """Have systemd remove the scope that it has made for a container, if it has."""
+    if not _has_unit(container):
+        return False
     from cloche.runtime.systemd import scope
 
     scope.stop(container.scope())
@@ -198,7 +203,7 @@ def _never_was(container: Container) -> bool:
         found = container.records()
     except Unavailable:
         return False
-    return found is not None and found.pid == 0
+    return found is not None and found.pid == 0 and not _has_unit(container)
 
 
 def _remove_file(path: str) -> None:
