@@ -384,6 +384,23 @@ static int do_watch(char **argv)
     return 0;
 }
 
+// hold: trace each process that appears, and never wait for it
+__attribute__((noreturn)) static int do_hold(char **argv)
+{
+    (void)argv;
+    puts("holding");
+    fflush(stdout);
+    for (;;) {
+        DIR *proc = opendir("/proc");
+        for (struct dirent *entry; (entry = readdir(proc));) {
+            pid_t pid = (pid_t)number(entry->d_name);
+            if (pid > 1 && pid != getpid())
+                ptrace(PTRACE_SEIZE, pid, 0, 0);
+        }
+        closedir(proc);
+    }
+}
+
 static void *wait_forever(void *nothing)
 {
     for (;;)
@@ -436,6 +453,7 @@ static const struct command {
     {"linger", do_linger},
     {"bomb", do_bomb},
     {"watch", do_watch},
+    {"hold", do_hold},
     {"headless", do_headless},
     {"ids", do_ids},
 };

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Cloche
-from tests.runtimes import Runtime, make_bundle
+from tests.runtimes import Runtime, make_bundle, wait_until
 
 SOURCE = Path(__file__).with_name("attacker.c")
 
@@ -117,6 +117,24 @@ def bundle(workspace: Path, attacker: Path) -> Bundle:
         return made
 
     return make
+
+
+def delete(runtime: Runtime, id: str) -> None:
+    """Delete a container by force, and take the exit codes of orphans meanwhile.
+
+    A pid namespace ends when all its processes have been waited for; those that were added to it
+    are this process's since their launcher is dead.
+    """
+    with subprocess.Popen(runtime.argv("delete", "--force", id)) as process:
+
+        def ended() -> bool:
+            for pid in Path("/proc/thread-self/children").read_text().split():
+                if int(pid) != process.pid:
+                    os.waitpid(int(pid), os.WNOHANG)
+            return process.poll() is not None
+
+        wait_until(ended)
+        assert process.returncode == 0
 
 
 def inode(path: str) -> tuple[int, int]:

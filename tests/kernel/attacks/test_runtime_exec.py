@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.attacks.conftest import Bundle, Treasure
+from tests.kernel.attacks.conftest import Bundle, Treasure, delete
 from tests.runtimes import Runtime, read_spec, wait_until, write_spec
 
 pytestmark = [pytest.mark.needs("root", "busybox", "gcc"), pytest.mark.orphans]
@@ -127,6 +127,28 @@ def test_who_enters_is_stopped(runtime: Runtime, bundle: Bundle) -> None:
     assert {Path(f"/proc/{pid}/comm").read_text().strip() for pid in listing} <= {"sh", "sleep"}
 
 
+def test_who_has_entered_is_held(runtime: Runtime, bundle: Bundle) -> None:
+    """Who is dead, and traced, can't be waited for; exec can be interrupted even so."""
+    made = bundle("sh", "-c", "exec /attacker hold > /report")
+    id = start(runtime, made)
+    wait_until(lambda: "holding" in (made / "rootfs/report").read_text())
+    with subprocess.Popen(runtime.argv("exec", id, "sleep", "0.5")) as process:
+
+        def dead() -> bool:
+            """Whether the launcher's child is a zombie."""
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+            for pid in children.split():
+                status = Path(f"/proc/{pid}/status").read_text()
+                if "Z (zombie)" in status and "sleep" in status:
+                    return True
+            return False
+
+        wait_until(dead)
+        process.terminate()
+        assert process.wait(20) == 143
+    delete(runtime, id)
+
+
 class TestWorkingDirectory:
     """`--cwd`, and the spec's (CVE-2024-21626)."""
 
@@ -174,16 +196,10 @@ def test_descriptors_of_the_caller(runtime: Runtime, bundle: Bundle, treasure: T
     """None is open in the program, but those that were asked for, and these must be open."""
     id = start(runtime, bundle("sleep", "1000"))
     leak = ["sh", "-c", 'exec 3<"$1" 4<"$1" 9<"$1"; shift; exec "$@"', "sh", str(treasure.path)]
-    listing = (
-        *(
-            "sh",
-            "-c",
-            "for fd in $(/bin/busybox seq 0 20); do [ -e /proc/$$/fd/$fd ] && echo $fd; done",
-        ),
-    )
+    script = "for fd in $(/bin/busybox seq 0 20); do [ -e /proc/$$/fd/$fd ] && echo $fd; done"
 
     def descriptors(*options: str, before: list[str]) -> list[str]:
-        argv = [*before, *runtime.argv("exec", *options, id, *listing)]
+        argv = [*before, *runtime.argv("exec", *options, id, "sh", "-c", script)]
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         return done.stdout.split()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.attacks.conftest import Bundle, Treasure
+from tests.kernel.attacks.conftest import Bundle, Treasure, delete
 from tests.runtimes import Runtime, read_spec, wait_until, write_spec
 
 pytestmark = [pytest.mark.needs("root", "busybox", "gcc"), pytest.mark.orphans]
@@ -47,24 +47,6 @@ def runs(pid: int) -> bool:
 def left(runtime: Runtime) -> list[str]:
     """Return what is left of a runtime's containers: files and cgroups."""
     return [*map(str, runtime.root.glob("*")), *cgroups(runtime)]
-
-
-def delete(runtime: Runtime, id: str) -> None:
-    """Delete a container by force, and take the exit codes of orphans meanwhile.
-
-    A pid namespace ends when all its processes have been waited for; those that were added to it
-    are this process's since their launcher is dead.
-    """
-    with subprocess.Popen(runtime.argv("delete", "--force", id)) as process:
-
-        def ended() -> bool:
-            for pid in Path("/proc/thread-self/children").read_text().split():
-                if int(pid) != process.pid:
-                    os.waitpid(int(pid), os.WNOHANG)
-            return process.poll() is not None
-
-        wait_until(ended)
-        assert process.returncode == 0
 
 
 class TestFiles:
