@@ -153,10 +153,12 @@ static void spawn_joined(struct run *run, struct clone_args *arguments, int join
     arguments->flags |= CLONE_PARENT;
     arguments->exit_signal = 0;
     arguments->pidfd = (uintptr_t)&pidfd;
+    int dumpable = prctl(PR_GET_DUMPABLE);
     if (setns(joined, kinds) < 0) {
         fail(run, "setns", NULL);
         _exit(1);
     }
+    prctl(PR_SET_DUMPABLE, dumpable); // a change of capabilities sets it to fs.suid_dumpable
     pid_t pid = (pid_t)syscall(SYS_clone3, arguments, sizeof *arguments);
     if (pid == 0)
         return;
@@ -222,12 +224,16 @@ static int spawn_directly(struct run *run, struct clone_args *arguments)
 // A process can be traced and its memory and files be looked at by processes of the same user as
 // long as it is "dumpable"; those of a container that it joins must not reach into the launcher
 // (CVE-2016-9962). The attribute is inherited by clone. But /proc/PID of a process that isn't
-// dumpable belongs to root, so an unprivileged HOST couldn't write the child's id maps: then it
-// is the child that drops it when the maps are written (run.c). Nobody else is in its new
-// namespaces by then.
-static bool maps_ids(const struct plan *plan)
+// dumpable belongs to the machine's root, so a HOST that isn't couldn't write the child's id maps:
+// then it is the child that drops it when the maps are written (run.c).
+static void close_to_others(const struct plan *plan)
 {
-    return has_operation(plan, OP_ID_MAP) || has_operation(plan, OP_ID_MAP_PROGRAM);
+    prctl(PR_SET_DUMPABLE, 0);
+    if (!has_operation(plan, OP_ID_MAP) && !has_operation(plan, OP_ID_MAP_PROGRAM))
+        return;
+    cleanup_fd int map = open("/proc/self/uid_map", O_WRONLY | O_CLOEXEC);
+    if (map < 0)
+        prctl(PR_SET_DUMPABLE, 1);
 }
 
 int step_spawn(struct run *run, const struct step *step)
@@ -246,8 +252,7 @@ int step_spawn(struct run *run, const struct step *step)
     run->baton = batons[HOST];
     if (interrupt_open(run) < 0)
         return -1;
-    if (!maps_ids(run->plan))
-        prctl(PR_SET_DUMPABLE, 0);
+    close_to_others(run->plan);
     // Orphans of a container without a pid namespace of its own come to HOST, which ends them.
     if (!(kinds & CLONE_NEWPID)) {
         prctl(PR_SET_CHILD_SUBREAPER, 1);

@@ -113,6 +113,8 @@ int step_identity(struct run *run, const struct step *step)
         return fail(run, "PR_SET_KEEPCAPS", NULL);
     if (setresuid(uid, uid, uid))
         return fail(run, "setresuid", NULL);
+    // A change of ids sets it to fs.suid_dumpable, which may be 1.
+    prctl(PR_SET_DUMPABLE, 0);
     return 0;
 }
 

@@ -36,8 +36,11 @@ struct supervision {
     int timer; // -1: no time limit
     bool proxy; // whether signals are forwarded
     bool input_paused; // in the background, where the terminal's input isn't ours
-    bool abandoned; // a signal ended the wait for the streams' ends
+    bool held; // the container's process is dead, and its tracer hasn't let go of it
+    bool abandoned; // a signal ended the wait for that, or for the streams' ends
 };
+
+enum { HELD_MS = 100 }; // between two looks: no event tells when a tracer lets go
 
 // --- streams -------------------------------------------------------------------------------------
 
@@ -140,11 +143,26 @@ static void send_signal(const struct run *run, int signal)
     syscall(SYS_pidfd_send_signal, run->pidfd, signal, NULL, 0);
 }
 
+// Leaves a dead process to its tracer.
+static void abandon(struct supervision *supervision, int signal)
+{
+    struct records *records = supervision->run->records;
+    records->signal = (uint32_t)signal;
+    records->exit_code = 128 + records->signal;
+    records->progress = EXITED;
+    supervision->held = false;
+    supervision->abandoned = true;
+    supervision->run->supervised = true;
+    kill_leftovers(supervision->run);
+}
+
 static void forward(struct supervision *supervision, const struct signalfd_siginfo *info)
 {
-    const struct run *run = supervision->run;
+    struct run *run = supervision->run;
     int signal = (int)info->ssi_signo;
-    if (run->supervised)
+    if (supervision->held && is_fatal(signal))
+        abandon(supervision, signal);
+    else if (run->supervised)
         supervision->abandoned = supervision->abandoned || is_fatal(signal);
     else if (!supervision->proxy && is_fatal(signal))
         send_signal(run, SIGKILL); // the container doesn't outlive its launcher
@@ -251,6 +269,17 @@ static void time_out(struct supervision *supervision)
     send_signal(supervision->run, SIGKILL);
     close_fd(&supervision->timer);
     supervision->timer = -1;
+    if (supervision->held)
+        abandon(supervision, SIGKILL);
+}
+
+// Whether a process that is dead can't be waited for. Those of a container may trace each other,
+// and who does so has the dead one until it waits for it, detaches or dies (ptrace(2)).
+static bool is_held(const struct run *run)
+{
+    siginfo_t info = {0};
+    return waitid(P_PIDFD, (id_t)run->pidfd, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+           info.si_signo == 0;
 }
 
 // Whether processes may be left when the container's is dead and leftovers have been killed: in a
@@ -272,6 +301,9 @@ static bool leaves_orphans(const struct run *run)
 static int end_container(struct supervision *supervision)
 {
     struct run *run = supervision->run;
+    supervision->held = is_held(run);
+    if (supervision->held)
+        return 0;
     if (outcome_record(run) < 0)
         return -1;
     kill_leftovers(run);
@@ -296,7 +328,8 @@ static int loop(struct supervision *supervision)
     struct run *run = supervision->run;
     while (!is_done(supervision)) {
         struct pollfd events[EVENTS] = {
-            [CHILD_EVENT] = {.fd = run->supervised ? -1 : run->pidfd, .events = POLLIN},
+            [CHILD_EVENT] = {.fd = run->supervised || supervision->held ? -1 : run->pidfd,
+                             .events = POLLIN},
             [SIGNAL_EVENT] = {.fd = run->signals, .events = POLLIN},
             [TIMER_EVENT] = {.fd = run->supervised ? -1 : supervision->timer, .events = POLLIN},
         };
@@ -304,14 +337,16 @@ static int loop(struct supervision *supervision)
             events[RELAY_EVENTS + stream] = relay_event(&supervision->relays[stream]);
         if (supervision->input_paused && events[RELAY_EVENTS].events & POLLIN)
             events[RELAY_EVENTS].fd = -1;
-        if (poll(events, EVENTS, -1) < 0 && errno != EINTR)
+        int ready = poll(events, EVENTS, supervision->held ? HELD_MS : -1);
+        if (ready < 0 && errno != EINTR)
             return fail(run, "poll", NULL);
         if (events[SIGNAL_EVENT].revents)
             handle_signals(supervision);
         if (events[TIMER_EVENT].revents)
             time_out(supervision);
         move_streams(supervision, events + RELAY_EVENTS);
-        if (events[CHILD_EVENT].revents && end_container(supervision) < 0)
+        bool ended = events[CHILD_EVENT].revents || supervision->held;
+        if (ended && end_container(supervision) < 0)
             return -1;
     }
     return 0;

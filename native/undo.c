@@ -174,6 +174,18 @@ void note_elders(struct run *run)
     run->elder_count = read_children(run->elders, ELDERS);
 }
 
+// Waits for the end of a child that has been killed. Returns whether it is gone: one that is traced
+// stays its tracer's (ptrace(2)), which may be none of ours.
+static bool reap_dying(pid_t pid)
+{
+    cleanup_fd int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    struct pollfd dead = {.fd = pidfd, .events = POLLIN};
+    siginfo_t info = {0};
+    if (pidfd >= 0)
+        poll(&dead, 1, DEATH_MS);
+    return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG) == 0 && info.si_pid != 0;
+}
+
 // Kills and reaps the children of this process that came after the container, and in the end
 // their descendants: the children of a dead process become HOST's, its subreaper.
 static void kill_orphans(const struct run *run)
@@ -187,12 +199,13 @@ static void kill_orphans(const struct run *run)
         unsigned count = read_children(pids, BATCH);
         found = false;
         for (unsigned i = 0; i < count; i++) {
-            if (contains(run->elders, run->elder_count, pids[i]))
-                continue;
             // A child's pid isn't given to another process until we reap it.
-            kill(pids[i], SIGKILL);
-            waitid(P_PID, (id_t)pids[i], &info, WEXITED);
-            found = true;
+            if (!contains(run->elders, run->elder_count, pids[i]))
+                kill(pids[i], SIGKILL);
+        }
+        for (unsigned i = 0; i < count; i++) {
+            if (!contains(run->elders, run->elder_count, pids[i]) && reap_dying(pids[i]))
+                found = true;
         }
     } while (found);
 }

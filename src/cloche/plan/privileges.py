@@ -99,21 +99,17 @@ def drop(situation: Situation) -> list[Step]:
     plan = [
         steps.bounding_set(
             sets.bounding, why="no program, setuid root or not, ever gains a capability outside it"
-        )
-    ]
-    plan.append(
+        ),
         steps.identity(
             user.get("uid", 0),
             user.get("gid", 0),
             groups,
             why="the user that the program runs as",
-        )
-    )
-    plan.append(
+        ),
         steps.capabilities(
             sets.effective | kept, sets.permitted | kept, sets.inheritable, sets.ambient, why=why
-        )
-    )
+        ),
+    ]
     if situation.launch.lifecycle is None:
         plan.append(
             steps.parent_death_signal(

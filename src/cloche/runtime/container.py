@@ -39,8 +39,18 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 
-from cloche.errors import ContainerNotFound, InvalidSpec, NotFound, WrongState
+from cloche.errors import (
+    ClocheError,
+    ContainerNotFound,
+    InternalError,
+    InvalidSpec,
+    NotFound,
+    PermissionDenied,
+    Unavailable,
+    WrongState,
+)
 from cloche.kernel import signals
 from cloche.oci.identifier import check_id
 from cloche.record import Record
@@ -73,6 +83,7 @@ ALLOWED = {
 """The states in which each command can be carried out."""
 
 STATE_FILE = "state.json"
+STATE_KEYS = ("bundle", "rootfs", "created", "ociVersion", "annotations", "cgroups", "noNewKeyring")
 CONFIG_FILE = "config.json"
 
 
@@ -83,9 +94,14 @@ class Process(Record):
     start_time: int
 
     def is_alive(self) -> bool:
-        """Whether it runs; one that has ended and wasn't waited for doesn't."""
+        """Whether it runs; one that has ended and wasn't waited for doesn't.
+
+        A process looks like such a one, too, when its first thread has ended and others go on.
+        """
         found = _stat(self.pid)
-        return found is not None and found[1] == self.start_time and found[0] not in "ZX"
+        if found is None or found.start_time != self.start_time:
+            return False
+        return found.state not in "ZX" or found.threads > 1
 
 
 def require_program(spec: Spec) -> None:
@@ -97,14 +113,25 @@ def require_program(spec: Spec) -> None:
 class Container:
     """One container of a root directory of the runtime's.
 
-    Raises ContainerNotFound when there is none, InvalidArgument for an id that can't be one.
+    Raises ContainerNotFound when there is none, InvalidArgument for an id that can't be one,
+    PermissionDenied for one of another user: its files say which processes get signals, and which
+    hooks are run.
     """
 
     def __init__(self, root: str, id: str) -> None:
         self.id = check_id(id)
         self.directory = f"{root}/{id}"
-        if not os.path.isdir(self.directory):
+        try:
+            status = os.lstat(self.directory)
+        except (FileNotFoundError, NotADirectoryError):
+            raise ContainerNotFound(id) from None
+        if not stat.S_ISDIR(status.st_mode):  # a link could lead anywhere
             raise ContainerNotFound(id)
+        if status.st_uid != os.geteuid():
+            raise PermissionDenied(
+                f"container {id} belongs to another user (uid {status.st_uid})",
+                hint="use the runtime as that user",
+            )
 
     def lock(self) -> None:
         """Wait until no other command works on it, and keep others out until this one ends.
@@ -125,29 +152,33 @@ class Container:
 
         Raises ContainerNotFound when it didn't come so far.
         """
-        document: dict[str, Any] = self._read(STATE_FILE)
-        return document
+        return self._read(STATE_FILE, STATE_KEYS)
 
     def spec(self) -> Spec:
         """Return the spec that it was made from, with absolute paths."""
-        document: Spec = self._read(CONFIG_FILE)
+        document: Spec = self._read(CONFIG_FILE, ("ociVersion", "process", "root", "linux"))  # type: ignore[assignment]
         return document
 
     def records(self) -> records.Records | None:
-        """Return what its launcher has recorded; None when there is nothing yet."""
+        """Return what its launcher has recorded; None when there is nothing yet.
+
+        Raises Unavailable when it is nothing that a launcher has written.
+        """
         try:
             fd = os.open(f"{self.directory}/records", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
         try:
-            return records.read(fd)
+            return records.read(fd) if os.fstat(fd).st_size >= records.FIXED_SIZE else None
+        except InternalError as error:
+            raise self._damaged("records") from error
         finally:
             os.close(fd)
 
     def process(self) -> Process | None:
         """Return its first process, dead or alive; None when none was made."""
         found = self.records()
-        return Process(found.pid, found.start_time) if found and found.pid else None
+        return Process(found.pid, found.start_time) if found and found.pid > 0 else None
 
     def group(self) -> Group | None:
         """Return its cgroup; None if it has none any more."""
@@ -155,10 +186,27 @@ class Container:
         from cloche.kernel.cgroup.group import Group
 
         try:
-            places = self.state()["cgroups"]
+            places = self._places()
             return Group(layout.detect(), f"of container {self.id}", places) if places else None
         except NotFound:
             return None
+
+    def _places(self) -> list[str]:
+        """Return where its cgroups are: as it was kept, or else as its plan has made them."""
+        try:
+            places: list[str] = self.state()["cgroups"]
+            return places
+        except ClocheError:
+            pass
+        from cloche.plan import wire
+
+        try:
+            with open(f"{self.directory}/plan", "rb") as file:
+                plan, _ = wire.decode(file.read())
+        except (FileNotFoundError, ClocheError):
+            return []
+        made = [step for step in plan.steps if step.operation.name == "cgroup_create"]
+        return [str(step.argument("path")) for step in made]
 
     def scope(self) -> Scope:
         """Return the scope that systemd has made for it; one without a name if it hasn't."""
@@ -219,14 +267,23 @@ class Container:
         finally:
             os.close(fd)
 
-    def _read(self, name: str) -> Any:
+    def _read(self, name: str, keys: tuple[str, ...]) -> dict[str, Any]:
         from cloche import json
 
         try:
             with open(f"{self.directory}/{name}", "rb") as file:
-                return json.loads(file.read())
+                document = json.loads(file.read())
         except (FileNotFoundError, ValueError) as error:
             raise ContainerNotFound(self.id) from error
+        if not isinstance(document, dict) or not document.keys() >= set(keys):
+            raise self._damaged(name)
+        return document
+
+    def _damaged(self, name: str) -> ClocheError:
+        return Unavailable(
+            f"container {self.id}: its file {name} is damaged",
+            hint="remove what is left of it: delete --force",
+        )
 
     def _is_locked(self) -> bool:
         try:
@@ -242,12 +299,18 @@ class Container:
         return False
 
 
-def _stat(pid: int) -> tuple[str, int] | None:
-    """Return a process's state and when it started: fields 3 and 22 of proc_pid_stat(5)."""
+class _Stat(Record):
+    state: str
+    threads: int
+    start_time: int
+
+
+def _stat(pid: int) -> _Stat | None:
+    """Return fields 3, 20 and 22 of a process's proc_pid_stat(5); None when it is gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             # The second field is a name in parentheses, which may hold anything.
             fields = file.read().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return fields[0].decode(), int(fields[19])
+    return _Stat(fields[0].decode(), int(fields[17]), int(fields[19]))

@@ -339,27 +339,30 @@ static void intrude(pid_t pid, const char *name)
             result = syscall(SYS_pidfd_getfd, pidfd, fd, 0);
         close(pidfd);
     } else {
-        bool writes = !strcmp(name, "mem") || !strncmp(name, "attr", 4);
         snprintf(path, sizeof path, "/proc/%d/%s", pid, name);
-        result = open(path, (writes ? O_RDWR : O_RDONLY) | O_NONBLOCK | O_NOCTTY);
+        int mode = strcmp(name, "mem") ? O_RDONLY : O_RDWR;
+        result = open(path, mode | O_NONBLOCK | O_NOCTTY);
     }
     if (result >= 0 && is_launcher(pid)) {
         printf("hole %s\n", name);
         fflush(stdout);
     }
-    if (!strcmp(name, "trace"))
-        ptrace(PTRACE_DETACH, pid, 0, 0);
-    else if (result > 2)
+    if (result > 2)
         close((int)result);
+    if (result < 0 || strcmp(name, "trace"))
+        return;
+    ptrace(PTRACE_INTERRUPT, pid, 0, 0);
+    waitpid(pid, NULL, __WALL);
+    ptrace(PTRACE_DETACH, pid, 0, 0);
 }
 
 // watch STOP [SIGNAL]: try to look into each launcher that appears, or send it a signal, until
 // there is a file STOP
 static int do_watch(char **argv)
 {
-    static const char *const ways[] = {"fd/0",  "fd/3", "fd/4", "fd/5",   "fd/6",      "fd/7",
-                                       "root",  "cwd",  "mem",  "environ", "ns/mnt",   "maps",
-                                       "trace", "read", "exe",  "getfd",  "attr/exec"};
+    static const char *const ways[] = {"fd/0", "fd/3",    "fd/4",   "fd/5", "fd/6",  "fd/7",
+                                       "root", "cwd",     "exe",    "maps", "trace", "read",
+                                       "mem",  "environ", "ns/mnt", "getfd"};
     long seen = 0;
     puts("watching");
     fflush(stdout);
@@ -379,6 +382,23 @@ static int do_watch(char **argv)
     }
     printf("seen %ld\n", seen);
     return 0;
+}
+
+// hold: trace each process that appears, and never wait for it
+__attribute__((noreturn)) static int do_hold(char **argv)
+{
+    (void)argv;
+    puts("holding");
+    fflush(stdout);
+    for (;;) {
+        DIR *proc = opendir("/proc");
+        for (struct dirent *entry; (entry = readdir(proc));) {
+            pid_t pid = (pid_t)number(entry->d_name);
+            if (pid > 1 && pid != getpid())
+                ptrace(PTRACE_SEIZE, pid, 0, 0);
+        }
+        closedir(proc);
+    }
 }
 
 static void *wait_forever(void *nothing)
@@ -433,6 +453,7 @@ static const struct command {
     {"linger", do_linger},
     {"bomb", do_bomb},
     {"watch", do_watch},
+    {"hold", do_hold},
     {"headless", do_headless},
     {"ids", do_ids},
 };

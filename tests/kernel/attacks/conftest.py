@@ -6,13 +6,16 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sysconfig
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import Cloche
+from tests.runtimes import Runtime, make_bundle, wait_until
 
 SOURCE = Path(__file__).with_name("attacker.c")
 
@@ -91,6 +94,47 @@ def image(workspace: Path, attacker: Path) -> Path:
     shutil.copy("/bin/busybox", root / "bin/sh")
     shutil.copy(attacker, root / "attacker")
     return root
+
+
+@pytest.fixture
+def runtime(workspace: Path) -> Iterator[Runtime]:
+    """The runtime, whose containers are gone at the end."""
+    found = Runtime(str(Path(sysconfig.get_path("scripts"), "cloche-oci")), workspace)
+    yield found
+    found.end()
+
+
+Bundle = Callable[..., Path]
+
+
+@pytest.fixture
+def bundle(workspace: Path, attacker: Path) -> Bundle:
+    """Make a bundle that has the program of attempts: ``bundle("sleep", "9", user=...)``."""
+
+    def make(*args: str, name: str = "bundle", **process: Any) -> Path:
+        made = make_bundle(workspace / name, *args, **process)
+        shutil.copy(attacker, made / "rootfs/attacker")
+        return made
+
+    return make
+
+
+def delete(runtime: Runtime, id: str) -> None:
+    """Delete a container by force, and take the exit codes of orphans meanwhile.
+
+    A pid namespace ends when all its processes have been waited for; those that were added to it
+    are this process's since their launcher is dead.
+    """
+    with subprocess.Popen(runtime.argv("delete", "--force", id)) as process:
+
+        def ended() -> bool:
+            for pid in Path("/proc/thread-self/children").read_text().split():
+                if int(pid) != process.pid:
+                    os.waitpid(int(pid), os.WNOHANG)
+            return process.poll() is not None
+
+        wait_until(ended)
+        assert process.returncode == 0
 
 
 def inode(path: str) -> tuple[int, int]:

@@ -70,6 +70,10 @@ class Group:
         """
         return v1.processes(self._home())
 
+    def signal(self, number: int) -> None:
+        """Send a signal to all processes; those that are born meanwhile don't get it."""
+        v1.send(self._home(), number)
+
     def freeze(self, timeout: float = PATIENCE) -> None:
         """Stop all processes, and wait up to ``timeout`` seconds until they stand still.
 

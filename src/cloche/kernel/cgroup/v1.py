@@ -73,6 +73,17 @@ def kill(directory: str, timeout: float) -> None:
                 os.close(pidfd)
 
 
+def send(directory: str, number: int) -> None:
+    """Send a signal to every process of a group and those beneath it."""
+    for pidfd in _open(directory):
+        try:
+            signals.send(pidfd, number)
+        except ProcessLookupError:
+            pass  # it ended by itself
+        finally:
+            os.close(pidfd)
+
+
 def _open(directory: str) -> list[int]:
     """Return a pidfd of each process of a group.
 

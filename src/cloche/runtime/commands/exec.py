@@ -147,7 +147,8 @@ def _id(text: str, option: str) -> int:
     Only plain numbers: names are the image's, to be looked up by who knows the image, and a number
     such as -1 or 4294967295 means "unchanged" to the kernel.
     """
-    if not (text.isascii() and text.isdigit() and int(text) < 2**32 - 1):
+    digits = text.isascii() and text.isdigit() and len(text) <= 10
+    if not (digits and int(text) < 2**32 - 1):
         raise InvalidArgument(f"--{option}: {text!r} isn't a number from 0 to 4294967294")
     return int(text)
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 import os
 import select
 
-from cloche.errors import ClocheError, ContainerNotFound, InvalidArgument, WrongState
+from cloche.errors import (
+    ClocheError,
+    ContainerNotFound,
+    InvalidArgument,
+    Unavailable,
+    WrongState,
+)
 from cloche.kernel import signals
 from cloche.runtime import hooks
 from cloche.runtime.arguments import Option
@@ -51,17 +57,15 @@ def run_delete(settings: Settings, values: Values) -> int:
         container = Container(settings.root, values.rest[0])
         if not force:
             container.lock()
-            status = container.require("delete")
+            container.require("delete")
         else:
             _kill(container)  # the lock may be held by a launcher that waits for it
             container.lock()
-            status = ""
     except ContainerNotFound:
         if force:
             return 0
         raise
-    if status != "stopped":
-        _kill(container)
+    _kill(container)
     remove(container, settings)
     return 0
 
@@ -89,11 +93,7 @@ def _signal_all(container: Container, number: int) -> None:
     if number == signals.SIGKILL:
         group.kill()
         return
-    for pid in group.processes():
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            pass
+    group.signal(number)
 
 
 def _has_pid_namespace(container: Container) -> bool:
@@ -111,7 +111,7 @@ def _kill(container: Container) -> None:
     """Kill every process of a container, and wait for the end of the first."""
     try:
         fd = container.pidfd()
-    except WrongState:
+    except (WrongState, Unavailable):
         fd = -1
     try:
         if fd >= 0:
@@ -127,9 +127,7 @@ def _kill(container: Container) -> None:
                     f"container {container.id}: its process doesn't end",
                     hint="it may be waiting for a device (state D in ps)",
                 )
-        group = container.group()
-        if group is not None:
-            group.kill()
+        _end(container, remove=False)
     finally:
         if fd >= 0:
             os.close(fd)
@@ -150,9 +148,17 @@ def _remove_shares(container: Container) -> None:
             pass
 
 
+def _has_unit(container: Container) -> bool:
+    """Whether systemd has made a scope for a container."""
+    try:
+        return bool(container.state().get("unit"))
+    except ClocheError:
+        return False  # it can't be known
+
+
 def _stop_unit(container: Container) -> bool:
     """Have systemd remove the scope that it has made for a container, if it has."""
-    if not container.state().get("unit"):
+    if not _has_unit(container):
         return False
     from cloche.runtime.systemd import scope
 
@@ -160,13 +166,22 @@ def _stop_unit(container: Container) -> bool:
     return True
 
 
+def _end(container: Container, *, remove: bool) -> None:
+    """Kill what is in a container's cgroup, and remove that if it is to be."""
+    group = container.group()
+    if group is None or (_never_was(container) and group.processes()):
+        return
+    try:
+        group.kill()
+        if remove and not _stop_unit(container):
+            group.remove()
+    except FileNotFoundError:
+        pass  # the launcher of one in the foreground has removed it
+
+
 def remove(container: Container, settings: Settings) -> None:
     """Remove cgroups and files; the directory goes last, so that a later command can go on."""
-    group = container.group()
-    if group is not None:
-        group.kill()
-        if not _stop_unit(container):
-            group.remove()
+    _end(container, remove=True)
     try:
         _remove_shares(container)
         hooks.run(container, "poststop", "stopped", settings.log.warning)
@@ -174,6 +189,25 @@ def remove(container: Container, settings: Settings) -> None:
         pass  # one that was never complete
     except ClocheError as error:
         settings.log.warning(error.message)
-    for name in os.listdir(container.directory):
-        os.unlink(f"{container.directory}/{name}")
-    os.rmdir(container.directory)
+    try:
+        for name in os.listdir(container.directory):
+            _remove_file(f"{container.directory}/{name}")
+        os.rmdir(container.directory)
+    except FileNotFoundError:
+        pass  # likewise
+
+
+def _never_was(container: Container) -> bool:
+    """Whether no process was made: a cgroup of its path that has processes is another's then."""
+    try:
+        found = container.records()
+    except Unavailable:
+        return False
+    return found is not None and found.pid == 0 and not _has_unit(container)
+
+
+def _remove_file(path: str) -> None:
+    try:
+        os.unlink(path)
+    except IsADirectoryError:
+        os.rmdir(path)  # what a mount of the container's had for its place
