@@ -271,9 +271,11 @@ int step_spawn(struct run *run, const struct step *step)
     int process = joined == NO_SLOT ? spawn_directly(run, &arguments)
                                     : spawn_indirectly(run, &arguments, run->slots[joined],
                                                        (int)number_argument(step, 3));
-    if (process == 1)
+    if (process == 1) {
         become_child(run, batons[CHILD]);
-    else
+        if (cgroup != NO_SLOT) // a directory of the host's, which the child has no use for
+            close_fd(&run->slots[cgroup]);
+    } else
         close(batons[CHILD]);
     if (process != 0)
         return process < 0 ? -1 : 0;

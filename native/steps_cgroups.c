@@ -236,6 +236,25 @@ int step_resctrl_join(struct run *run, const struct step *step)
     return write(fd, digits, pid.length) < 0 ? fail(run, "write", path) : 0;
 }
 
+// A file, no directory: from that a way would lead out of the container that the child is born in.
+int step_cgroup_tasks(struct run *run, const struct step *step)
+{
+    char path[PATH_MAX];
+    struct text text = TEXT(path);
+    text_add(&text, string_argument(step, 1));
+    text_add(&text, "/tasks");
+    int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return fail(run, "open", path);
+    return fill_slot(run, number_argument(step, 0), fd);
+}
+
+int step_cgroup_enter(struct run *run, const struct step *step)
+{
+    cleanup_fd int fd = take_fd(&run->slots[number_argument(step, 0)]);
+    return write(fd, "0", 1) < 0 ? fail(run, "write", "tasks") : 0;
+}
+
 // On v1 a process is moved by the child itself, as the single thread that it is: that needs no
 // lock of the whole system's, while writing a pid to cgroup.procs waits for an RCU grace period.
 int step_cgroup_join(struct run *run, const struct step *step)

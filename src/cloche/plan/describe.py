@@ -306,6 +306,8 @@ _CLAUSES: dict[str, Callable[[Arguments], str]] = {
     "device_filter": lambda a: f"restrict which devices {a.text('path')} may open",
     "cgroup_open": lambda a: f"open the cgroup {a.text('path')}",
     "resctrl_join": lambda a: f"move the child into {a.text('path')}",
+    "cgroup_tasks": lambda a: f"open the tasks of {a.text('path')}",
+    "cgroup_enter": lambda a: "move the child into a cgroup that is open",
     "cgroup_join": lambda a: f"move the child into {a.text('path')}",
     "open_namespace": lambda a: f"open the {kinds(a.number('kind'))} namespace {a.text('path')}",
     "join_namespace": lambda a: f"join the {kinds(a.number('kind'))} namespace {a.text('path')}",

@@ -3,14 +3,16 @@
 ::
 
     HOST    open the container's first process (its pid and start time agree)
-            spawn, in its user, pid and time namespaces
-    CHILD       cgroups . its other namespaces . its root . limits
+            its cgroups . spawn, in all its namespaces but that of cgroups
+    CHILD       cgroups . that namespace . its root . limits
                 session . streams . capabilities . user . filters . exec
     HOST    tell the pid . supervise, or leave
 
 The child is nobody's to look at until it has become the program: it isn't dumpable
 (CVE-2016-9962), every file descriptor of the host closes at exec (CVE-2024-21626), and paths are
-looked for in the container's root only after it has been entered by pidfd.
+looked for in the container's root only after it has been entered by pidfd.  It is born where it
+belongs: as soon as it is in the pid namespace the container's processes see it, and those that may
+trace anybody (CAP_SYS_PTRACE without users of their own) get at its root by ``/proc/PID/root``.
 """
 
 from __future__ import annotations
@@ -29,8 +31,7 @@ if TYPE_CHECKING:
 
 _PROCESS_SLOT = 0
 _CGROUP_SLOT = 1
-_BEFORE_SPAWN = flags.CLONE_NEWUSER | flags.CLONE_NEWPID | flags.CLONE_NEWTIME
-"""Kinds that only children enter, and the one that decides about the others."""
+_FIRST_TASKS_SLOT = 2
 
 
 class Target(Record):
@@ -90,14 +91,20 @@ def compile_exec(spec: Spec, features: Features, launch: Launch, target: Target)
         )
     initial, final = process.affinity(facts)
     plan += initial
-    before = kinds & _BEFORE_SPAWN
+    # Whoever is in another cgroup namespace can't be born into a group outside of it.
+    before = kinds & ~flags.CLONE_NEWCGROUP
+    tasks = dict(enumerate(target.joins, _FIRST_TASKS_SLOT))
+    plan += [
+        steps.cgroup_tasks(slot, path, why="the child won't find it from inside")
+        for slot, path in tasks.items()
+    ]
     plan.append(
         steps.spawn(
             0,
             cgroup=_CGROUP_SLOT if target.into else NO_SLOT,
             joined=_PROCESS_SLOT if before else NO_SLOT,
             joined_kinds=before,
-            why="a process of the container that isn't its first one's child",
+            why="all namespaces in one call, through the pidfd: no path is looked up",
         )
     )
     if "intelRdt" in linux:
@@ -105,16 +112,16 @@ def compile_exec(spec: Spec, features: Features, launch: Launch, target: Target)
 
         plan += resctrl.join(facts)
     plan += [
-        steps.cgroup_join(path, why="what the child uses is counted, and limited, here")
-        for path in target.joins
+        steps.cgroup_enter(slot, why="what the child uses is counted, and limited, here")
+        for slot in tasks
     ]
     plan += final
-    if kinds & ~_BEFORE_SPAWN:
+    if kinds & flags.CLONE_NEWCGROUP:
         plan.append(
             steps.join(
                 _PROCESS_SLOT,
-                kinds & ~_BEFORE_SPAWN,
-                why="all in one call, through the pidfd: no path is looked up",
+                flags.CLONE_NEWCGROUP,
+                why="through the pidfd too: no path is looked up",
             )
         )
     plan.append(
@@ -124,7 +131,6 @@ def compile_exec(spec: Spec, features: Features, launch: Launch, target: Target)
     plan += privileges.limits(facts)
     plan += process.settle(facts)
     plan += privileges.drop(facts)
-    plan += process.start(facts)
     plan += privileges.filters_before_waiting(facts)
     plan += process.wait_for_start(facts, NO_SLOT)
     plan += privileges.filters_at_the_end(facts)

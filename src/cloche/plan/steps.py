@@ -174,6 +174,8 @@ _DEVICE_FILTER = _operation("device_filter", CGROUPS, "path:s program:b", "bpf(2
 _CGROUP_OPEN = _operation("cgroup_open", CGROUPS, "slot:i path:s", "open(2)")
 _RESCTRL_JOIN = _operation("resctrl_join", CGROUPS, "path:s", "write(2)")
 _CGROUP_JOIN = _operation("cgroup_join", CGROUPS, "path:s", "cgroups(7)")
+_CGROUP_TASKS = _operation("cgroup_tasks", CGROUPS, "slot:i path:s", "open(2)")
+_CGROUP_ENTER = _operation("cgroup_enter", CGROUPS, "slot:i", "cgroups(7)")
 
 
 def cgroup_parent(path: str, *, why: str) -> Step:
@@ -243,6 +245,16 @@ def cgroup_open(slot: int, path: str, *, why: str) -> Step:
 def resctrl_join(path: str, *, why: str) -> Step:
     """Move the child into a group of resctrl."""
     return Step(_RESCTRL_JOIN, HOST, (path,), why)
+
+
+def cgroup_tasks(slot: int, path: str, *, why: str) -> Step:
+    """Open ``tasks`` of a v1 cgroup into a slot, for a child that won't find it by its path."""
+    return Step(_CGROUP_TASKS, HOST, (slot, path), why)
+
+
+def cgroup_enter(slot: int, *, why: str) -> Step:
+    """Move the child into the v1 cgroup whose ``tasks`` are in a slot."""
+    return Step(_CGROUP_ENTER, CHILD, (slot,), why)
 
 
 def cgroup_join(path: str, *, why: str) -> Step:

@@ -11,7 +11,7 @@ from cloche.kernel.features import Features
 from cloche.plan import wire
 from cloche.plan.execute import Target, compile_exec
 from cloche.plan.launch import Launch, Lifecycle
-from cloche.plan.steps import NO_SLOT, STDIO_TERMINAL, Plan
+from cloche.plan.steps import STDIO_TERMINAL, Plan
 
 TARGET = Target(4711, 99)
 
@@ -38,30 +38,40 @@ def test_order(spec: Any, features: Features, launch: Launch) -> None:
     wire.encode(plan)
 
 
-def test_children_enter_pid_namespaces(spec: Any, features: Features, launch: Launch) -> None:
-    """What only children enter is joined before the child is made, the rest by itself."""
+def test_born_inside(spec: Any, features: Features, launch: Launch) -> None:
+    """The child is in all namespaces from its birth, when those inside see it first.
+
+    All but that of cgroups, from which a group outside can't be entered.
+    """
     plan = compile_exec(spec, features, launch, TARGET)
     spawn = only(plan, "spawn")
     assert spawn.argument("joined") == only(plan, "open_process").argument("slot")
-    assert spawn.argument("joined_kinds") == flags.CLONE_NEWPID
+    kinds = 0
+    for entry in spec["linux"]["namespaces"]:
+        kinds |= flags.NAMESPACE_KINDS[entry["type"]]
+    assert spawn.argument("joined_kinds") == kinds & ~flags.CLONE_NEWCGROUP
     assert spawn.argument("kinds") == 0
-    assert not only(plan, "join").argument("kinds") & flags.CLONE_NEWPID
+    assert only(plan, "join").argument("kinds") == flags.CLONE_NEWCGROUP
 
 
 def test_nothing_to_join(spec: Any, features: Features, launch: Launch) -> None:
-    """Where a container has the host's pid namespace, nobody enters it."""
+    """A container that shares a namespace with the host has none to be entered."""
     spec["linux"]["namespaces"] = [{"type": "mount"}]
     plan = compile_exec(spec, features, launch, TARGET)
-    assert only(plan, "spawn").argument("joined") == NO_SLOT
-    assert only(plan, "join").argument("kinds") == flags.CLONE_NEWNS
+    assert only(plan, "spawn").argument("joined_kinds") == flags.CLONE_NEWNS
+    assert "join" not in names(plan)
 
 
 def test_cgroups(spec: Any, features: Features, launch: Launch) -> None:
-    """The child joins v1 groups before it enters the container, and is born in a v2 group."""
+    """The child is born in a v2 group, and enters v1 groups by files that were opened before."""
     plan = compile_exec(spec, features, launch, Target(1, 2, ("/cg/pids/a",), "/cg/unified/a"))
     order = names(plan)
-    assert order.index("cgroup_open") < order.index("spawn") < order.index("cgroup_join")
-    assert order.index("cgroup_join") < order.index("join")
+    assert order.index("cgroup_open") < order.index("spawn") < order.index("cgroup_enter")
+    assert order.index("cgroup_tasks") < order.index("spawn")
+    assert order.index("cgroup_enter") < order.index("join")
+    assert only(plan, "cgroup_tasks").argument("slot") == only(plan, "cgroup_enter").argument(
+        "slot"
+    )
     assert "cgroup_create" not in order
 
 

@@ -88,7 +88,7 @@ def test_affinity_of_a_process_that_is_added(full: Any, features: Features, laun
     order = [(step.operation.name, step.stage) for step in plan.steps]
     first, second = (n for n, step in enumerate(plan.steps) if step.operation.name == NAMES[3])
     assert order[first][1] == HOST
-    assert first < order.index(("spawn", HOST)) < order.index(("cgroup_join", CHILD)) < second
+    assert first < order.index(("spawn", HOST)) < order.index(("cgroup_enter", CHILD)) < second
     assert plan.steps[first].argument("cpus") == b"\x03" + bytes(7)
     assert plan.steps[second].argument("cpus") == bytes(8) + b"\x40" + bytes(7)
     full["process"]["execCPUAffinity"] = {"initial": "", "final": ""}

@@ -31,6 +31,8 @@ OPERATIONS: dict[str, Callable[[Arguments, Facts], list[Piece]]] = {
     "device_filter": namespaces.device_filter,
     "cgroup_open": namespaces.cgroup_open,
     "resctrl_join": scheduling.resctrl_join,
+    "cgroup_tasks": lifecycle.for_exec,
+    "cgroup_enter": lifecycle.for_exec,
     "cgroup_join": namespaces.cgroup_join,
     "open_namespace": namespaces.open_namespace,
     "join_namespace": namespaces.join_namespace,
