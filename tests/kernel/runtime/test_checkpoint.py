@@ -20,27 +20,49 @@ pytestmark = [pytest.mark.needs("root", "busybox", "criu"), pytest.mark.orphans]
 
 LOCKER = r"""
 #include <fcntl.h>
-#include <stdio.h>
 #include <sys/file.h>
 #include <unistd.h>
 
 int main(void)
 {
     flock(open("/lock", O_RDWR | O_CREAT | O_CLOEXEC, 0644), LOCK_EX);
-    int count = open("/count", O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    for (int i = 1;; i++) {
-        char digits[16];
-        pwrite(count, digits, sprintf(digits, "%d", i), 0);
+    int count = open("/count", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    while (write(count, "\n", 1) == 1)
         usleep(20000);
-    }
 }
 """
-TALK = (
-    "sleep 1000 | nc -l -p 7000 >/received & "
-    "until grep -q ':1B58 .* 0A ' /proc/net/tcp*; do sleep 0.02; done; "  # it listens
-    "i=0; while :; do i=$((i+1)); echo $i; sleep 0.02; done | nc 127.0.0.1 7000"
-)
-COUNTER = "i=0; while :; do i=$((i+1)); echo $i >/count; sleep 0.02; done"
+TALKER = r"""
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+int main(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(7000)};
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+    bind(listener, (struct sockaddr *)&address, sizeof address);
+    listen(listener, 1);
+    if (fork() == 0) {
+        int client = socket(AF_INET, SOCK_STREAM, 0);
+        if (connect(client, (struct sockaddr *)&address, sizeof address) < 0)
+            return 1;
+        for (int i = 1;; i++) {
+            dprintf(client, "%d\n", i);
+            usleep(20000);
+        }
+    }
+    int server = accept(listener, NULL, NULL);
+    int file = open("/received", O_WRONLY | O_CREAT | O_APPEND, 0644);
+    char bytes[100];
+    for (ssize_t size; (size = read(server, bytes, sizeof bytes)) > 0;)
+        write(file, bytes, size);
+}
+"""
+COUNTER = "while :; do echo; sleep 0.02; done >>/count"
+"""A shell that writes one line after another."""
 
 
 @pytest.fixture
@@ -58,14 +80,20 @@ class Bundle:
         self.runtime = runtime
         self.place = make_bundle(workspace / "bundle", "sh", "-c", script)
         root = self.place / "rootfs"
-        for name in ("nc", "grep"):
-            if not (root / "bin" / name).exists():
-                (root / "bin" / name).symlink_to("busybox")
         for name in ("proc", "dev"):
             (root / name).mkdir()
         self.root = root
         self.images = workspace / "images"
         self.id = runtime.id()
+
+    def compile(self, source: str) -> None:
+        """Have the container run a program in C."""
+        program = self.root / "bin" / "program"
+        argv = ["gcc", "-static", "-x", "c", "-", "-o", str(program)]
+        subprocess.run(argv, input=source, text=True, check=True)
+        document = read_spec(self.place)
+        document["process"]["args"] = ["program"]
+        write_spec(self.place, document)
 
     def change(self, **linux: Any) -> None:
         """Change the spec's part ``linux``."""
@@ -121,7 +149,10 @@ class Bundle:
 
     def count(self) -> int:
         """Return how far the counter has come."""
-        return int(self.text("count") or "0")
+        try:
+            return (self.root / "count").read_text().count("\n")
+        except FileNotFoundError:
+            return 0
 
     def wait_for_count(self, more: int = 3) -> int:
         """Wait until the counter has gone on, and return how far it has come."""
@@ -237,9 +268,10 @@ class TestCheckpoint:
 class TestOptions:
     """What criu keeps only when it is told to."""
 
-    def test_connection(self, runtime: Runtime, workspace: Path) -> None:
+    @pytest.mark.needs("gcc")
+    def test_connection(self, bundle: Bundle) -> None:
         """An open TCP connection goes on with --tcp-established."""
-        bundle = Bundle(runtime, workspace, TALK)
+        bundle.compile(TALKER)
         bundle.run()
 
         def received() -> int:
@@ -253,9 +285,10 @@ class TestOptions:
         numbers = bundle.text("received").split()
         assert [int(number) for number in numbers] == list(range(1, len(numbers) + 1))
 
-    def test_refused_connection(self, runtime: Runtime, workspace: Path) -> None:
+    @pytest.mark.needs("gcc")
+    def test_refused_connection(self, bundle: Bundle) -> None:
         """Without the option criu says what it is that it can't keep."""
-        bundle = Bundle(runtime, workspace, TALK)
+        bundle.compile(TALKER)
         bundle.run()
         wait_until(lambda: len(bundle.text("received").split()) > 3)
         done = bundle.checkpoint(check=False)
@@ -266,12 +299,7 @@ class TestOptions:
     @pytest.mark.needs("gcc")
     def test_file_lock(self, bundle: Bundle) -> None:
         """A lock is held after the restore with --file-locks; without, criu refuses."""
-        program = bundle.root / "bin" / "locker"
-        argv = ["gcc", "-static", "-x", "c", "-", "-o", str(program)]
-        subprocess.run(argv, input=LOCKER, text=True, check=True)
-        document = read_spec(bundle.place)
-        document["process"]["args"] = ["locker"]
-        write_spec(bundle.place, document)
+        bundle.compile(LOCKER)
         bundle.run()
         bundle.wait_for_count()
         done = bundle.checkpoint(check=False)
