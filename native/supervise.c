@@ -156,11 +156,24 @@ static void abandon(struct supervision *supervision, int signal)
     kill_leftovers(supervision->run);
 }
 
+// Whether the container's process is dead and yet can't be waited for. Those of a container may
+// trace each other, and who does so has the dead one until it waits for it, detaches or dies
+// (ptrace(2)).
+static bool is_held(const struct run *run)
+{
+    struct pollfd process = {.fd = run->pidfd, .events = POLLIN};
+    siginfo_t info = {0};
+    return poll(&process, 1, 0) == 1 &&
+           waitid(P_PIDFD, (id_t)run->pidfd, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+           info.si_signo == 0;
+}
+
 static void forward(struct supervision *supervision, const struct signalfd_siginfo *info)
 {
     struct run *run = supervision->run;
     int signal = (int)info->ssi_signo;
-    if (supervision->held && is_fatal(signal))
+    // It may have died at the same time, and then would be the last to take note.
+    if (is_fatal(signal) && !run->supervised && (supervision->held || is_held(run)))
         abandon(supervision, signal);
     else if (run->supervised)
         supervision->abandoned = supervision->abandoned || is_fatal(signal);
@@ -271,15 +284,6 @@ static void time_out(struct supervision *supervision)
     supervision->timer = -1;
     if (supervision->held)
         abandon(supervision, SIGKILL);
-}
-
-// Whether a process that is dead can't be waited for. Those of a container may trace each other,
-// and who does so has the dead one until it waits for it, detaches or dies (ptrace(2)).
-static bool is_held(const struct run *run)
-{
-    siginfo_t info = {0};
-    return waitid(P_PIDFD, (id_t)run->pidfd, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
-           info.si_signo == 0;
 }
 
 // Whether processes may be left when the container's is dead and leftovers have been killed: in a

@@ -65,7 +65,10 @@ def inherited(process: Process, preserve_fds: int) -> int:
     """
     activation = 0
     if os.environ.get("LISTEN_PID") == str(os.getpid()):
-        activation = int(os.environ.get("LISTEN_FDS", "0"))
+        text = os.environ.get("LISTEN_FDS", "0")
+        if not (text.isascii() and text.isdigit()):
+            raise InvalidArgument(f"LISTEN_FDS is {text!r} but must be a number")
+        activation = int(text)
         env = process.setdefault("env", [])
         env += [f"LISTEN_FDS={activation}", "LISTEN_PID=1"]
     for fd in range(3, 3 + activation + preserve_fds):
