@@ -28,6 +28,8 @@
 #include <unistd.h>
 
 #include "interrupt.h"
+#include "spawn.h"
+#include "terminal.h"
 
 struct message {
     uint32_t next;
@@ -111,8 +113,13 @@ static int accept_fds(struct run *run, const struct message *message, struct msg
         }
     }
     run->shared_slots |= message->slots;
-    if (message->terminal)
-        run->terminal = fds[next];
+    if (!message->terminal)
+        return 0;
+    run->terminal = fds[next];
+    // Before the program runs, which may ask for the size at once.
+    const struct terminal own = {.fd = STDIN_FILENO};
+    if (run->stdio_mode[0] == STDIO_TERMINAL && has_operation(run->plan, OP_SUPERVISE))
+        terminal_resize(&own, run->terminal);
     return 0;
 }
 

@@ -123,7 +123,7 @@ uint64_t process_start_time(pid_t pid)
     return time;
 }
 
-static bool has_operation(const struct plan *plan, enum operation operation)
+bool has_operation(const struct plan *plan, enum operation operation)
 {
     for (uint32_t i = 0; i < plan->step_count; i++) {
         if (plan->steps[i].operation == operation)

@@ -18,6 +18,9 @@ int wait_for(pid_t pid);
 // Opens the process whose namespaces the child is going to join, for the child to inherit.
 void open_joined_process(struct run *run);
 
+// Whether a plan has a step of this operation.
+bool has_operation(const struct plan *plan, enum operation operation);
+
 // Returns when a process started, field 22 of proc_pid_stat(5), or 0 when it is gone.
 uint64_t process_start_time(pid_t pid);
 
