@@ -8,7 +8,8 @@ A clone that the child takes is one of its own mounts, with its own rights.  Tha
 - a mount whose owners are mapped, which takes a privilege over its file system.
 
 The launcher keeps clones in slots.  Where there are more trees than slots, it fills them again
-when the child has bound the first ones.
+when the child has bound the first ones.  A connected tree is cloned just before it is bound: mounts
+are numbered as they are made, and mountinfo lists them so, in the order of the spec then.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 FIRST_SLOT = 4
 """Slots below are for cgroups and namespaces, those from ``overlay.FIRST_SLOT`` for layers."""
-COUNT = overlay.FIRST_SLOT - FIRST_SLOT
+CONNECTED_SLOT = overlay.FIRST_SLOT - 1
+COUNT = CONNECTED_SLOT - FIRST_SLOT
 
 
 class Trees(Record):
@@ -37,13 +39,17 @@ class Trees(Record):
     """By the index of a mount of the spec: the steps that fill slots before it is made."""
     slots: dict[int, int]
     """By the index of a mount: the slot of its tree."""
+    connected: dict[int, Step]
+    """By the index of a mount: the step that clones it just before it is bound."""
 
     def first(self) -> list[Step]:
         """Return the steps that fill the slots for the first time."""
         return self.opened[min(self.opened)] if self.opened else []
 
     def next(self, index: int) -> list[Step]:
-        """Return the steps that fill the slots anew, before the mount of this index."""
+        """Return the steps that fill slots anew, before the mount of this index."""
+        if index in self.connected:
+            return [self.connected[index]]
         return self.opened[index] if index in self.opened and index != min(self.opened) else []
 
 
@@ -52,18 +58,28 @@ def trees(situation: Situation) -> Trees:
 
     Raises InvalidSpec or Unsupported for what can't be had.
     """
-    found = Trees({}, {})
-    begun = 0
+    found = Trees({}, {}, {})
+    begun = filled = 0
     for index, mount in enumerate(situation.spec.get("mounts", [])):
         parsed = parse(mount, situation, index)
-        step = _tree(situation, mount, parsed, index, FIRST_SLOT + len(found.slots) % COUNT)
+        slot = CONNECTED_SLOT if _is_connected(parsed) else FIRST_SLOT + filled % COUNT
+        step = _tree(situation, mount, parsed, index, slot)
         if step is None:
             continue
-        if len(found.slots) % COUNT == 0:
+        found.slots[index] = slot
+        if slot == CONNECTED_SLOT:
+            found.connected[index] = step
+            continue
+        if filled % COUNT == 0:
             begun = index
+        filled += 1
         found.opened.setdefault(begun, []).append(step)
-        found.slots[index] = FIRST_SLOT + len(found.slots) % COUNT
     return found
+
+
+def _is_connected(parsed: Parsed) -> bool:
+    kinds = flags.MS_SHARED | flags.MS_SLAVE
+    return parsed.is_bind and any(kind & kinds for kind in parsed.propagation)
 
 
 def _tree(situation: Situation, mount: Mount, parsed: Parsed, index: int, slot: int) -> Step | None:
@@ -71,7 +87,7 @@ def _tree(situation: Situation, mount: Mount, parsed: Parsed, index: int, slot: 
         return None
     if parsed.idmap is not None:
         return _mapped(situation, mount, parsed, index, slot)
-    connected = any(kind & (flags.MS_SHARED | flags.MS_SLAVE) for kind in parsed.propagation)
+    connected = _is_connected(parsed)
     if connected and not situation.host_is_privileged:
         raise Unsupported(
             f"mount {mount['destination']}: only root can share mounts with the host",
