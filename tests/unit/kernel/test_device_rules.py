@@ -34,8 +34,9 @@ REQUESTS = st.tuples(
     st.sampled_from("bc"),
     st.sampled_from(NUMBERS[1:]),
     st.sampled_from(NUMBERS[1:]),
-    st.integers(1, EVERY_ACCESS),
+    st.sampled_from((MKNOD, READ, WRITE, READ | WRITE)),
 )
+"""What the kernel asks: mknod(2) for making a node alone, open(2) for reading and writing."""
 Request = tuple[str, int, int, int]
 
 
