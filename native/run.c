@@ -86,7 +86,7 @@ static bool joins(const struct plan *plan)
         if (operation == OP_JOIN_NAMESPACE && number_argument(&plan->steps[i], 0) == CLONE_NEWTIME)
             continue;
         if (operation == OP_JOIN_NAMESPACE || operation == OP_JOIN_PROCESS ||
-            operation == OP_OPEN_NAMESPACE || operation == OP_JOIN)
+            operation == OP_OPEN_NAMESPACE || operation == OP_OPEN_PROCESS)
             return true;
     }
     return false;
