@@ -80,8 +80,6 @@ struct run {
     pid_t child; // HOST: the child, 0 before spawn
     int pidfd; // HOST: the child's, -1 before spawn
     pid_t restorer; // HOST: criu, while the child is the process that it restores; else 0
-    pid_t joined; // the process that the child is going to join, 0 if none
-    int joined_pidfd; // its pidfd, opened before spawn, or -1
     uint64_t kinds; // HOST: the CLONE_NEW* of the namespaces that spawn made
     int terminal; // HOST: the master end of the container's pty; CHILD: its slave end; or -1
     int terminal_master; // CHILD: the master end until the baton takes it to HOST, else -1

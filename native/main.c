@@ -183,7 +183,6 @@ int main(int argc, char **argv)
         .empty = -1,
         .baton = -1,
         .pidfd = -1,
-        .joined_pidfd = -1,
         .terminal = -1,
         .terminal_master = -1,
         .stdio_host = {-1, -1, -1},

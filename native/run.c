@@ -85,8 +85,8 @@ static bool joins(const struct plan *plan)
         // Who shares the clocks sees no more of us for it.
         if (operation == OP_JOIN_NAMESPACE && number_argument(&plan->steps[i], 0) == CLONE_NEWTIME)
             continue;
-        if (operation == OP_JOIN_NAMESPACE || operation == OP_JOIN_PROCESS ||
-            operation == OP_OPEN_NAMESPACE || operation == OP_OPEN_PROCESS)
+        if (operation == OP_JOIN_NAMESPACE || operation == OP_OPEN_NAMESPACE ||
+            operation == OP_OPEN_PROCESS)
             return true;
     }
     return false;

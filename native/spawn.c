@@ -258,7 +258,6 @@ int step_spawn(struct run *run, const struct step *step)
         prctl(PR_SET_CHILD_SUBREAPER, 1);
         note_elders(run);
     }
-    open_joined_process(run);
     struct clone_args arguments = {.flags = kinds | CLONE_PIDFD, .exit_signal = SIGCHLD};
     if (cgroup != NO_SLOT) {
         arguments.flags |= CLONE_INTO_CGROUP;

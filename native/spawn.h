@@ -15,9 +15,6 @@ pid_t fork_process_in(unsigned long kinds);
 // status as of waitpid(2), or -1.
 int wait_for(pid_t pid);
 
-// Opens the process whose namespaces the child is going to join, for the child to inherit.
-void open_joined_process(struct run *run);
-
 // Whether a plan has a step of this operation.
 bool has_operation(const struct plan *plan, enum operation operation);
 

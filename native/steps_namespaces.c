@@ -51,37 +51,6 @@ int step_join_namespace(struct run *run, const struct step *step)
     return 0;
 }
 
-// A pid means something in HOST's pid namespace, where the plan was made; the child may be in
-// another one by the time of the step. So HOST opens the pidfd, and the child inherits it. If
-// that fails, so will the step, which says so.
-void open_joined_process(struct run *run)
-{
-    for (uint32_t i = 0; i < run->plan->step_count && run->joined == 0; i++) {
-        const struct step *step = &run->plan->steps[i];
-        if (step->operation != OP_JOIN_PROCESS || step->stage != CHILD)
-            continue;
-        run->joined = (pid_t)number_argument(step, 0);
-        run->joined_pidfd = (int)syscall(SYS_pidfd_open, run->joined, 0);
-    }
-}
-
-int step_join_process(struct run *run, const struct step *step)
-{
-    pid_t pid = (pid_t)number_argument(step, 0);
-    char path[32];
-    struct text text = TEXT(path);
-    text_add(&text, "pid ");
-    text_add_number(&text, (uint64_t)pid);
-    bool inherited = run->stage == CHILD && pid == run->joined && run->joined_pidfd >= 0;
-    cleanup_fd int opened = inherited ? -1 : (int)syscall(SYS_pidfd_open, pid, 0);
-    if (!inherited && opened < 0)
-        return fail(run, "pidfd_open", path);
-    int pidfd = inherited ? run->joined_pidfd : opened;
-    if (setns(pidfd, (int)number_argument(step, 1)) < 0)
-        return fail(run, "setns", path);
-    return 0;
-}
-
 int step_unshare(struct run *run, const struct step *step)
 {
     if (unshare((int)number_argument(step, 0)) < 0)

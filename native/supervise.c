@@ -295,8 +295,7 @@ static bool leaves_orphans(const struct run *run)
     for (uint32_t i = 0; i < run->plan->step_count; i++) {
         const struct step *step = &run->plan->steps[i];
         if ((step->operation == OP_SPAWN && number_argument(step, 3) & CLONE_NEWPID) ||
-            (step->operation == OP_JOIN_NAMESPACE && number_argument(step, 0) & CLONE_NEWPID) ||
-            (step->operation == OP_JOIN_PROCESS && number_argument(step, 1) & CLONE_NEWPID))
+            (step->operation == OP_JOIN_NAMESPACE && number_argument(step, 0) & CLONE_NEWPID))
             return true;
     }
     return false;

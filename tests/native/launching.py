@@ -138,11 +138,22 @@ def shell(script: str) -> Step:
     return run("/bin/sh", "-c", script)
 
 
+JOINED_SLOT = 9
+
+
+def opened(pid: int) -> Step:
+    """Return the step that opens a process, for ``simple(joined_kinds=...)`` or ``join``."""
+    with open(f"/proc/{pid}/stat") as file:
+        start_time = int(file.read().rpartition(")")[2].split()[19])
+    return steps.open_process(JOINED_SLOT, pid, start_time, why=WHY)
+
+
 def simple(
     program: Step,
     *inside: Step,
     before: Sequence[Step] = (),
     kinds: int = flags.CLONE_NEWPID,
+    joined_kinds: int = 0,
     stdio: tuple[int, int, int] = (steps.STDIO_INHERIT,) * 3,
     timeout_ms: int = 0,
     proxy_signals: bool = True,
@@ -152,7 +163,12 @@ def simple(
     return [
         steps.stdio(*stdio, why=WHY),
         *before,
-        steps.spawn(kinds, why=WHY),
+        steps.spawn(
+            kinds,
+            joined=JOINED_SLOT if joined_kinds else steps.NO_SLOT,
+            joined_kinds=joined_kinds,
+            why=WHY,
+        ),
         steps.adopt_stdio(why=WHY),
         *inside,
         program,

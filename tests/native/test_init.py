@@ -12,7 +12,7 @@ import pytest
 from cloche.kernel import flags
 from cloche.plan import steps
 from cloche.plan.steps import STDIO_PIPE, Step
-from tests.native.launching import WHY, Launch, launch, run, shell, simple
+from tests.native.launching import JOINED_SLOT, WHY, Launch, launch, opened, run, shell, simple
 
 pytestmark = pytest.mark.needs("root")
 
@@ -127,8 +127,9 @@ def test_users_may_join_the_namespaces_of_init() -> None:
     assert first.process.stdout.read(6) == b"ready\n"
     pid = first.look().pid
     joining = [
+        opened(pid),
         steps.spawn(0, why=WHY),
-        steps.join_process(pid, flags.CLONE_NEWUSER | flags.CLONE_NEWNS, why=WHY),
+        steps.join(JOINED_SLOT, flags.CLONE_NEWUSER | flags.CLONE_NEWNS, why=WHY),
         shell("readlink /proc/self/ns/user"),
         steps.supervise(why=WHY),
     ]

@@ -16,7 +16,7 @@ from cloche.kernel import flags
 from cloche.plan import steps
 from cloche.plan.steps import Step
 from cloche.runtime import records
-from tests.native.launching import WHY, Launch, launch, run, shell, simple
+from tests.native.launching import JOINED_SLOT, WHY, Launch, launch, opened, run, shell, simple
 
 pytestmark = pytest.mark.needs("root")
 
@@ -161,19 +161,22 @@ def test_join_by_path(container: Container, name: str) -> None:
 def test_join_by_process(container: Container) -> None:
     """The child joins several namespaces of a process at once."""
     kinds = flags.CLONE_NEWNET | flags.CLONE_NEWUTS
-    join = steps.join_process(container.pid, kinds, why=WHY)
+    join = steps.join(JOINED_SLOT, kinds, why=WHY)
     script = shell("readlink /proc/self/ns/net /proc/self/ns/uts")
-    assert launch(simple(script, join)).stdout.split() == [
+    assert launch(simple(script, join, before=[opened(container.pid)])).stdout.split() == [
         namespace("net", container.pid), namespace("uts", container.pid),
     ]  # fmt: skip
 
 
 def test_join_of_a_process_that_is_gone() -> None:
-    """A process that isn't there is named."""
-    with subprocess.Popen(["true"]) as process:
-        pass
-    join = steps.join_process(process.pid, flags.CLONE_NEWNET, why=WHY)
-    failure = launch(simple(run("/bin/true"), join)).records.failure
+    """A process that isn't there is named; nor is a later one with its pid taken for it."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        opening = opened(process.pid)
+        other = opening._replace(arguments=(*opening.arguments[:2], 1))
+        failure = launch(simple(run("/bin/true"), before=[other])).records.failure
+        assert failure is not None
+        assert (failure.call, failure.errno) == ("pidfd_open", errno.ESRCH)
+    failure = launch(simple(run("/bin/true"), before=[opening])).records.failure
     assert failure is not None
     assert (failure.call, failure.path) == ("pidfd_open", f"pid {process.pid}")
     assert failure.errno == errno.ESRCH
@@ -224,9 +227,10 @@ def test_spawn_in_a_user_namespace_tells_failures(container: Container) -> None:
 
 
 def test_pid_namespace_is_joined_before_the_child(container: Container) -> None:
-    """HOST joins a pid namespace, and its child is born there."""
-    joins = steps.join_process(container.pid, flags.CLONE_NEWPID, why=WHY, stage=steps.HOST)
-    done = launch(simple(shell("echo $$"), before=[joins], kinds=0))
+    """The child is born in a pid namespace that is joined for it."""
+    opening = [opened(container.pid)]
+    plan = simple(shell("echo $$"), before=opening, kinds=0, joined_kinds=flags.CLONE_NEWPID)
+    done = launch(plan)
     assert done.code == 0
     assert 1 < int(done.stdout) < 100
     assert int(done.stdout) != done.records.pid

@@ -17,7 +17,7 @@ from cloche.kernel import flags
 from cloche.plan import steps
 from cloche.plan.steps import STDIO_INHERIT, STDIO_NULL, STDIO_PIPE
 from cloche.runtime import records
-from tests.native.launching import WHY, Launch, launch, run, shell, simple
+from tests.native.launching import WHY, Launch, launch, opened, run, shell, simple
 
 pytestmark = pytest.mark.needs("root")
 
@@ -288,8 +288,13 @@ def test_process_that_joins_does_not_wait_for_orphans() -> None:
     """One that runs in another container's pid namespace may leave processes with its pipes."""
     inner = Launch(simple(shell(READY + "read line"), kinds=flags.CLONE_NEWPID), streams=PIPED)
     started(inner)
-    joins = steps.join_process(inner.look().pid, flags.CLONE_NEWPID, why=WHY, stage=steps.HOST)
-    plan = simple(shell("echo said; setsid sleep 60 & :"), before=[joins], kinds=0, stdio=PIPES)
+    plan = simple(
+        shell("echo said; setsid sleep 60 & :"),
+        before=[opened(inner.look().pid)],
+        kinds=0,
+        joined_kinds=flags.CLONE_NEWPID,
+        stdio=PIPES,
+    )
     begun = time.monotonic()
     assert launch(plan).stdout == "said\n"
     assert time.monotonic() - begun < 20

@@ -311,7 +311,6 @@ _CLAUSES: dict[str, Callable[[Arguments], str]] = {
     "cgroup_join": lambda a: f"move the child into {a.text('path')}",
     "open_namespace": lambda a: f"open the {kinds(a.number('kind'))} namespace {a.text('path')}",
     "join_namespace": lambda a: f"join the {kinds(a.number('kind'))} namespace {a.text('path')}",
-    "join_process": lambda a: f"join process {a.number('pid')} in {kinds(a.number('kinds'))}",
     "spawn": _spawn,
     "time_namespace": _time_namespace,
     "unshare": lambda a: f"make a new {kinds(a.number('kinds'))} namespace",

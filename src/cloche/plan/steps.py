@@ -270,7 +270,6 @@ def cgroup_join(path: str, *, why: str) -> Step:
 
 _OPEN_NAMESPACE = _operation("open_namespace", NAMESPACES, "slot:i kind:i path:s", "namespaces(7)")
 _JOIN_NAMESPACE = _operation("join_namespace", NAMESPACES, "kind:i path:s", "setns(2)")
-_JOIN_PROCESS = _operation("join_process", NAMESPACES, "pid:i kinds:i", "setns(2)")
 _SPAWN = _operation("spawn", NAMESPACES, "kinds:i cgroup:i joined:i joined_kinds:i", "clone(2)")
 _OPEN_PROCESS = _operation("open_process", NAMESPACES, "slot:i pid:i start_time:i", "pidfd_open(2)")
 _JOIN = _operation("join", NAMESPACES, "slot:i kinds:i", "setns(2)")
@@ -293,11 +292,6 @@ def open_namespace(slot: int, kind: int, path: str, *, why: str) -> Step:
 def join_namespace(kind: int, path: str, *, why: str, stage: int = CHILD) -> Step:
     """Join a namespace by its path (a pid namespace before ``spawn``, in stage ``HOST``)."""
     return Step(_JOIN_NAMESPACE, stage, (kind, path), why)
-
-
-def join_process(pid: int, kinds: int, *, why: str, stage: int = CHILD) -> Step:
-    """Join namespaces of a running process through its pidfd."""
-    return Step(_JOIN_PROCESS, stage, (pid, kinds), why)
 
 
 def spawn(

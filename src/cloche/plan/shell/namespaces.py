@@ -106,12 +106,6 @@ def join_namespace(a: Arguments, _: Facts) -> list[Piece]:
     return [Piece(CHAIN, (f"nsenter --no-fork {joined}",))]
 
 
-def join_process(a: Arguments, _: Facts) -> list[Piece]:
-    """Join namespaces of a process."""
-    options = " ".join(_options(a.number("kinds")))
-    return [Piece(CHAIN, (f"nsenter --no-fork --target={a.number('pid')} {options}",))]
-
-
 def spawn(a: Arguments, facts: Facts) -> list[Piece]:
     """Make the child as a coprocess: its pipes are the baton that passes to and fro."""
     kinds = a.number("kinds")

@@ -36,7 +36,6 @@ OPERATIONS: dict[str, Callable[[Arguments, Facts], list[Piece]]] = {
     "cgroup_join": namespaces.cgroup_join,
     "open_namespace": namespaces.open_namespace,
     "join_namespace": namespaces.join_namespace,
-    "join_process": namespaces.join_process,
     "spawn": namespaces.spawn,
     "open_process": lifecycle.for_exec,
     "join": lifecycle.for_exec,
