@@ -7,6 +7,8 @@ the command ``state`` for its import.)
 
 from __future__ import annotations
 
+import os
+
 from cloche.errors import InvalidArgument
 from cloche.record import Record
 
@@ -51,6 +53,11 @@ class Values:
     def text(self, name: str) -> str:
         """Return a value, or the option's default."""
         return self._texts[name]
+
+    def path(self, name: str) -> str:
+        """Return a path, made absolute; empty when the option has neither value nor default."""
+        path = self._texts[name]
+        return os.path.abspath(path) if path else ""
 
     def number(self, name: str) -> int:
         """Return a whole number, 0 when the option has neither value nor default.

@@ -31,7 +31,10 @@ GLOBAL = (
         ("systemd-cgroup",), "flag", "have systemd make cgroups: cgroupsPath is slice:prefix:name"
     ),
     Option(
-        ("rootless",), "text", "do without cgroups that can't be had: true, false or auto", "auto"
+        ("rootless",),
+        "text",
+        "has no effect: a limit that can't be had is an error, for users too",
+        "auto",
     ),
     Option(("debug",), "flag", "time each step of the launcher, and show tracebacks"),
     Option(("help", "h"), "flag", "show this"),
@@ -78,7 +81,6 @@ class Settings(Record):
     """Directory of compiled system call filters."""
     log: Log
     systemd_cgroup: bool
-    rootless: str
     debug: bool
 
 
@@ -164,7 +166,6 @@ def _settings(given: arguments.Values, log: Log) -> Settings:
         f"{_runtime_directory()}/seccomp",
         log,
         given.flag("systemd-cgroup"),
-        rootless or "auto",
         given.flag("debug"),
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from cloche.errors import InvalidArgument
@@ -54,6 +56,15 @@ def test_lists_and_flags_with_values() -> None:
     assert not values.flag("force")
     assert values.given == {"env", "force", "count"}
     assert values.number("count") == -1
+
+
+def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path is absolute, however it was given; one that wasn't given is none."""
+    monkeypatch.chdir(tmp_path)
+    options = (*OPTIONS, Option(("log",), "text", "a file"))
+    assert parse(options, ["-b", "x/../y"]).path("bundle") == f"{tmp_path}/y"
+    assert parse(options, []).path("bundle") == str(tmp_path)
+    assert parse(options, []).path("log") == ""
 
 
 @pytest.mark.parametrize(

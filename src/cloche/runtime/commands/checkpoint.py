@@ -118,7 +118,7 @@ def run_restore(settings: Settings, values: Values) -> int:
     require_program(spec)
     spec["root"]["path"] = os.path.realpath(spec["root"]["path"])
     detached = values.flag("detach")
-    console_socket = values.text("console-socket")
+    console_socket = values.path("console-socket")
     launch = Launch(
         id,
         directory,
@@ -126,8 +126,8 @@ def run_restore(settings: Settings, values: Values) -> int:
         lifecycle=Lifecycle(
             bundle=place,
             foreground=not detached,
-            pid_file=_absolute(values.text("pid-file")),
-            console_socket=_absolute(console_socket),
+            pid_file=values.path("pid-file"),
+            console_socket=console_socket,
         ),
     )
     launch = start.with_resctrl(launch, spec)
@@ -227,7 +227,3 @@ def _is_writable(fd: int) -> bool:
         return fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
     except OSError:
         return False
-
-
-def _absolute(path: str) -> str:
-    return os.path.abspath(path) if path else ""

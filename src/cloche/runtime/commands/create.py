@@ -67,7 +67,7 @@ def _launch(settings: Settings, values: Values, lifecycle: Lifecycle) -> NoRetur
     if not lifecycle.gate:
         require_program(spec)
     process = spec["process"]
-    console_socket = _absolute(values.text("console-socket"))
+    console_socket = values.path("console-socket")
     detached = not lifecycle.foreground
     launch = Launch(
         id,
@@ -75,9 +75,9 @@ def _launch(settings: Settings, values: Values, lifecycle: Lifecycle) -> NoRetur
         stdio=start.streams(process, console_socket, detached),
         lifecycle=lifecycle._replace(
             bundle=place,
-            pid_file=_absolute(values.text("pid-file")),
+            pid_file=values.path("pid-file"),
             console_socket=console_socket,
-            pidfd_socket=_absolute(values.text("pidfd-socket")),
+            pidfd_socket=values.path("pidfd-socket"),
             preserve_fds=start.inherited(process, values.number("preserve-fds")),
         ),
         no_new_keyring=values.flag("no-new-keyring"),
@@ -145,7 +145,3 @@ def files(
         (STATE_FILE, json.dumps(state).encode()),
         (CONFIG_FILE, json.dumps(spec).encode()),
     )
-
-
-def _absolute(path: str) -> str:
-    return os.path.abspath(path) if path else ""

@@ -52,7 +52,7 @@ def run_exec(settings: Settings, values: Values) -> int:
     spec = container.spec()
     process = _process(spec, values)
     spec["process"] = process
-    console_socket = _absolute(values.text("console-socket"))
+    console_socket = values.path("console-socket")
     detached = values.flag("detach")
     known = container.state()
     launch = Launch(
@@ -62,9 +62,9 @@ def run_exec(settings: Settings, values: Values) -> int:
         lifecycle=Lifecycle(
             bundle=known["bundle"],
             foreground=not detached,
-            pid_file=_absolute(values.text("pid-file")),
+            pid_file=values.path("pid-file"),
             console_socket=console_socket,
-            pidfd_socket=_absolute(values.text("pidfd-socket")),
+            pidfd_socket=values.path("pidfd-socket"),
             preserve_fds=start.inherited(process, values.number("preserve-fds")),
         ),
         no_new_keyring=known["noNewKeyring"],
@@ -179,7 +179,3 @@ def _beneath(group: str, path: str) -> str:
     if not os.path.isdir(directory):
         raise InvalidArgument(f"--cgroup: there is no cgroup {directory}")
     return directory
-
-
-def _absolute(path: str) -> str:
-    return os.path.abspath(path) if path else ""
